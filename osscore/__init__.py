@@ -1,0 +1,9 @@
+"""The pure ground of the store: no I/O, no clock, no randomness, no asyncio.
+
+Reading order: `errors` (what may go wrong), `names` (what users may call things),
+`model` (the words: stripe, shard, slot, profile, manifest), `gf256` and `erasure`
+(the code), `geometry` (bytes to stripes to shards), `compression`, `digests`,
+`placement` (which disks), `quorum` (when a write counts as durable).
+
+Must not know: HTTP, SQLite, Raft, files, time, configuration.
+"""

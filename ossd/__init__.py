@@ -1,0 +1,8 @@
+"""What any daemon of the store needs, knowing nothing of objects, shards or Raft.
+
+Reading order: `clock` and `disk` (the seams to time and files), `config`, `logs`,
+`metrics`, `envelope` (errors on the wire), `signing` (who may call), `rpc` (calling),
+`http` (being called), `run` (start, drain, stop).
+
+Must not know: any role, the model of objects, the catalog.
+"""

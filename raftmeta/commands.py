@@ -1,0 +1,429 @@
+"""The language of change: every way the catalog may change, and what each answers.
+
+A batch of commands is one Raft entry and one SQLite transaction. Apply is deterministic
+and total: a refusal is a returned `Refused`, anything else stops the process. The only
+clock apply knows is catalog time (`Batch.time_ms`, made strictly increasing).
+
+Adding a command or a field with a default is compatible; changing or removing one needs
+a new tag, since old entries stay in the log (docs/formats/commands.md).
+"""
+
+import msgspec
+
+from osscore.errors import StoreError, from_code
+from osscore.model import ObjectAttributes, Profile, ShardIdentity, StripeDraft
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Base of all commands."""
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Base of all results."""
+
+
+class Done(Result):
+    """Applied (or already so); nothing more to say."""
+
+
+class Refused(Result):
+    """Not applied, nothing changed: `code` is the name of an osscore.errors class."""
+
+    refusal: str
+    message: str
+
+    def error(self) -> StoreError:
+        """The error a caller should raise."""
+        return from_code(self.refusal, self.message)
+
+
+# --- sessions (SAFETY rule 19) ----------------------------------------------------------
+
+
+class OpenSession(Command):
+    """Start a session; later commands carry (session, seq). Answers SessionOpened.
+
+    The only client command sent without a session: a retry opens a second session, which
+    expires unused.
+    """
+
+
+class SessionOpened(Result):
+    """`session` expires after 10 idle minutes of catalog time."""
+
+    session: int
+
+
+# --- forming ------------------------------------------------------------------------------
+
+
+class FormCluster(Command):
+    """First command of a cluster, proposed by its first leader. Repeating it changes nothing.
+
+    `catalog_key_wrapped`: the random catalog key, sealed by a key derived from the cluster
+    secret. `root_secret_sealed`: the root secret key, sealed by the catalog key.
+    `system_token_digest`: BLAKE3-256 of the system token.
+    """
+
+    cluster_id: bytes
+    catalog_key_wrapped: bytes
+    root_access_key: str
+    root_secret_sealed: bytes
+    system_token_digest: bytes
+
+
+# --- buckets --------------------------------------------------------------------------------
+
+
+class CreateBucket(Command):
+    """Make an empty bucket. Refused BucketAlreadyExists. `profile` None: the default."""
+
+    bucket: str
+    profile: Profile | None = None
+
+
+class DeleteBucket(Command):
+    """Remove an empty bucket. Refused NoSuchBucket, BucketNotEmpty (versions, uploads)."""
+
+    bucket: str
+
+
+# --- objects --------------------------------------------------------------------------------
+
+
+class Conditions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What must hold of the current version when a command is applied, else PreconditionFailed.
+
+    `if_match`: ETags without quotes, '*' for any object. `if_none_match`: likewise, '*'
+    for 'no object'. Empty: no condition. A delete marker counts as no object.
+    """
+
+    if_match: tuple[str, ...] = ()
+    if_none_match: tuple[str, ...] = ()
+
+
+class InlineBody(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Up to 4 KiB of object bytes, kept in the catalog."""
+
+    data: bytes
+
+
+class StripesBody(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """One or two stripes, in object order, whose shards are stored and not yet named."""
+
+    stripes: tuple[StripeDraft, ...]
+
+
+class UploadBody(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Everything staged under an upload, which ends with this command."""
+
+    upload: bytes
+
+
+class CopyBody(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The bytes of an existing version, shared and not copied."""
+
+    bucket: str
+    key: str
+    number: int
+
+
+Body = InlineBody | StripesBody | UploadBody | CopyBody
+
+
+class PutObject(Command):
+    """Make a new current version of bucket/key. Answers ObjectPut.
+
+    Refused: NoSuchBucket, PreconditionFailed, NoSuchUpload, NoSuchVersion (copy source),
+    StaleStripe, UnderReplicated, ContentMismatch (sizes do not add up). Stripes equal to
+    living healthy ones are mapped onto those; the losers' shards go to trash.
+    """
+
+    bucket: str
+    key: str
+    attributes: ObjectAttributes
+    body: Body
+    conditions: Conditions = Conditions()
+
+
+class ObjectPut(Result):
+    """The new version."""
+
+    number: int
+    version_id: str
+    created_at_ms: int
+
+
+class DeleteObject(Command):
+    """Put a delete marker on top. Answers ObjectDeleted. Refused NoSuchBucket, NoSuchKey
+    (no version at all), PreconditionFailed. On top of a marker: another marker."""
+
+    bucket: str
+    key: str
+    conditions: Conditions = Conditions()
+
+
+class DeleteVersion(Command):
+    """Remove one version for good: by `number`, or by `version_id` if that is not empty.
+
+    Answers ObjectDeleted. Refused NoSuchBucket, NoSuchKey, NoSuchVersion.
+    """
+
+    bucket: str
+    key: str
+    number: int = 0
+    version_id: str = ""
+
+
+class Undelete(Command):
+    """Remove the delete markers on top of bucket/key. Answers ObjectDeleted for the version
+    that is current afterwards. Refused NoSuchBucket, NoSuchKey; not deleted: no change."""
+
+    bucket: str
+    key: str
+
+
+class ObjectDeleted(Result):
+    """`number` and `version_id` of the marker written, or of the version removed or revealed."""
+
+    number: int
+    version_id: str
+    is_marker: bool
+
+
+# --- uploads: long bodies (SAFETY rule 4) ----------------------------------------------------
+
+
+class BeginUpload(Command):
+    """Open an upload for bucket/key under the caller's random 16-byte id. Same id: no change.
+
+    It expires `ttl_ms` of catalog time after its last Stage. Refused NoSuchBucket.
+    """
+
+    upload: bytes
+    bucket: str
+    key: str
+    ttl_ms: int
+
+
+class StripeQuestion(msgspec.Struct, frozen=True, kw_only=True):
+    """Is there a healthy stripe with these bytes? (dedup key, see StripeDraft)"""
+
+    profile: Profile
+    domain: bytes
+    digest: bytes
+    plain_bytes: int
+
+
+class Stage(Command):
+    """Append to an upload and ask ahead. Answers Staged.
+
+    `append`: stripes in object order starting at stripe number `position` of the upload;
+    each is a StripeDraft (shards stored) or the bytes-id of a reserved hit (a
+    `Staged.hits` stripe row of this upload). `ask`: dedup questions for stripes to come;
+    each hit takes a reference held by the upload until it is appended or the upload ends.
+    Refused: NoSuchUpload, UploadOutOfOrder, StaleStripe, UnderReplicated.
+    """
+
+    upload: bytes
+    position: int
+    append: tuple[StripeDraft | int, ...] = ()
+    ask: tuple[StripeQuestion, ...] = ()
+
+
+class Staged(Result):
+    """`hits[i]` is the row of the stripe that answers `ask[i]`, or 0."""
+
+    hits: tuple[int, ...]
+    staged_bytes: int
+
+
+class AbortUpload(Command):
+    """End an upload and give its references back. Unknown: no change."""
+
+    upload: bytes
+
+
+class HoldManifest(Command):
+    """Keep a manifest's stripes alive for a long GET: an upload row of kind hold.
+
+    The same id again renews. Released by AbortUpload or `ttl_ms` after the last renewal.
+    Refused NoSuchVersion when the manifest is gone.
+    """
+
+    upload: bytes
+    manifest: int
+    ttl_ms: int
+
+
+# --- nodes and disks --------------------------------------------------------------------------
+
+
+class DiskReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One data folder as its daemon sees it. `epoch` is the one written on the disk."""
+
+    uuid: bytes
+    epoch: int
+    capacity_bytes: int
+
+
+class RegisterNode(Command):
+    """A blob daemon (re)appears at `url` with these disks. Answers NodeRegistered.
+
+    Sent at start, before serving. Each accepted disk's epoch is bumped on both sides
+    (SAFETY rule 15): a disk whose epoch is below the catalog's, or of another cluster, is
+    listed in `refused` and stays read-only.
+    """
+
+    node: str
+    url: str
+    zone: str
+    cluster_id: bytes
+    disks: tuple[DiskReport, ...]
+
+
+class DiskGrant(msgspec.Struct, frozen=True, kw_only=True):
+    """The catalog's number for a disk and the epoch to write on it."""
+
+    uuid: bytes
+    disk: int
+    epoch: int
+
+
+class NodeRegistered(Result):
+    """Disks by uuid: granted, or refused with a reason for people."""
+
+    granted: tuple[DiskGrant, ...]
+    refused: dict[str, str]
+
+
+class SetDiskState(Command):
+    """Operator or leader judgement on a disk: 'in', 'draining', 'lost', 'removed'.
+
+    Refused NoSuchNode; 'removed' is refused Conflict while slots exist there.
+    """
+
+    disk: int
+    state: str
+
+
+class MarkBad(Command):
+    """The owner reread its shard and it fails (SAFETY rule 11). Compare-and-set on
+    (index, gen, disk): a slot that moved meanwhile is left alone."""
+
+    identity: ShardIdentity
+    disk: int
+
+
+class MarkGood(Command):
+    """The owner holds this shard durable and verified: a MISSING or BAD slot of exactly
+    (index, gen, disk) becomes GOOD. Anything else: no change."""
+
+    identity: ShardIdentity
+    disk: int
+
+
+# --- collection (SAFETY rules 1 to 4) ---------------------------------------------------------
+
+
+class Collect(Command):
+    """One bounded step of the leader's collection, at most `rows_max` rows each of:
+
+    expired uploads and sessions end; graveyard manifests lose segments; stripes dead for
+    longer than `grace_ms` are claimed, their shards written to trash, and forgotten.
+    Answers Collected.
+    """
+
+    grace_ms: int
+    rows_max: int = 500
+
+
+class Collected(Result):
+    """How many of each were dealt with; all zero: nothing to do now."""
+
+    uploads: int = 0
+    sessions: int = 0
+    segments: int = 0
+    stripes: int = 0
+
+
+class TrashDone(Command):
+    """A blob daemon has durably deleted these trash rows of its disk. Unknown rows: skipped."""
+
+    disk: int
+    rows: tuple[int, ...]
+
+
+class ConfirmTime(Command):
+    """An operator accepts a jump of catalog time of over an hour; expiry resumes (rule 17)."""
+
+
+# --- credentials -------------------------------------------------------------------------------
+
+
+class PutAccessKey(Command):
+    """Create or replace an access key. `scopes`: of 'upload', 'download', 'info', 'delete',
+    'admin'. `buckets` empty: all. `expires_at_ms` 0: never."""
+
+    access_key: str
+    secret_sealed: bytes
+    scopes: tuple[str, ...]
+    buckets: tuple[str, ...] = ()
+    expires_at_ms: int = 0
+    note: str = ""
+
+
+class RevokeAccessKey(Command):
+    """Remove an access key. Refused NoSuchAccessKey."""
+
+    access_key: str
+
+
+# --- the log entry -------------------------------------------------------------------------------
+
+AnyCommand = (
+    OpenSession
+    | FormCluster
+    | CreateBucket
+    | DeleteBucket
+    | PutObject
+    | DeleteObject
+    | DeleteVersion
+    | Undelete
+    | BeginUpload
+    | Stage
+    | AbortUpload
+    | HoldManifest
+    | RegisterNode
+    | SetDiskState
+    | MarkBad
+    | MarkGood
+    | Collect
+    | TrashDone
+    | ConfirmTime
+    | PutAccessKey
+    | RevokeAccessKey
+)
+
+AnyResult = (
+    Done | Refused | SessionOpened | ObjectPut | ObjectDeleted | Staged | NodeRegistered | Collected
+)
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One command under its request id (session, seq). Session 0: not remembered, and only
+    for commands whose repetition is harmless (OpenSession, FormCluster, Collect)."""
+
+    session: int
+    seq: int
+    command: AnyCommand
+    acked_below: int = 0
+    """Results of this session with a lower seq were received and may be dropped."""
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One Raft entry: commands of many requests, in order, and the proposer's clock."""
+
+    format: int = 1
+    time_ms: int
+    entries: tuple[Entry, ...]
