@@ -3,15 +3,22 @@
 Every request but the health paths carries the internal signature (`ossd.signing`).
 `DISK` is 32 hex digits of the disk's uuid, `STRIPE` 32 hex digits, INDEX and GEN decimal.
 
-| request | in | out |
-|---|---|---|
-| PUT /v1/disks/DISK/shards/STRIPE/INDEX/GEN | the shard; headers X-Oss-Crc32c (8 hex), X-Oss-Coding | 201 stored, 200 the same was there; durable either way |
-| GET (Range) same path | first byte on a 64 KiB border | 200/206 the bytes, verified; X-Oss-Crc32c, X-Oss-Block-Crcs: 8 hex a block sent |
-| HEAD same path | | length and CRC, not verified |
-| POST /v1/shards | a ShardBatch frame (`pack_batch`) | msgpack BatchReply; one fdatasync per disk |
-| GET /v1/disks/DISK/inventory?after=CURSOR&limit=N | | msgpack InventoryPage |
-| GET /v1/status | | JSON Status |
-| GET /livez /readyz /healthz /metrics | | text; no signature |
+PUT /v1/disks/DISK/shards/STRIPE/INDEX/GEN
+    in: the shard; headers X-Oss-Crc32c (8 hex), X-Oss-Coding.
+    out: 201 stored, 200 the same was there; durable either way.
+GET (Range) the same path
+    first byte on a 64 KiB border; out: 200/206 the bytes, verified; X-Oss-Crc32c of the
+    whole shard, X-Oss-Block-Crcs: 8 hex a block sent.
+HEAD the same path
+    length and CRC, not verified.
+POST /v1/shards
+    in: a frame of `pack_batch`; out: msgpack BatchReply; one fdatasync per disk.
+GET /v1/disks/DISK/inventory?after=CURSOR&limit=N
+    out: msgpack InventoryPage.
+GET /v1/status
+    out: JSON Status.
+GET /livez /readyz /healthz /metrics
+    text; no signature.
 
 There is no delete request: daemons pull their own deletions from the catalog
 (`collect`, SAFETY rule 3). Errors: NoSuchShard 404, ShardConflict 409, DiskFull 507,

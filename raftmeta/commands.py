@@ -22,11 +22,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=
     """Base of all results."""
 
 
-class Done(Result):
+class Done(Result, frozen=True, kw_only=True):
     """Applied (or already so); nothing more to say."""
 
 
-class Refused(Result):
+class Refused(Result, frozen=True, kw_only=True):
     """Not applied, nothing changed: `code` is the name of an osscore.errors class."""
 
     refusal: str
@@ -40,7 +40,7 @@ class Refused(Result):
 # --- sessions (SAFETY rule 19) ----------------------------------------------------------
 
 
-class OpenSession(Command):
+class OpenSession(Command, frozen=True, kw_only=True):
     """Start a session; later commands carry (session, seq). Answers SessionOpened.
 
     The only client command sent without a session: a retry opens a second session, which
@@ -48,7 +48,7 @@ class OpenSession(Command):
     """
 
 
-class SessionOpened(Result):
+class SessionOpened(Result, frozen=True, kw_only=True):
     """`session` expires after 10 idle minutes of catalog time."""
 
     session: int
@@ -57,7 +57,7 @@ class SessionOpened(Result):
 # --- forming ------------------------------------------------------------------------------
 
 
-class FormCluster(Command):
+class FormCluster(Command, frozen=True, kw_only=True):
     """First command of a cluster, proposed by its first leader. Repeating it changes nothing.
 
     `catalog_key_wrapped`: the random catalog key, sealed by a key derived from the cluster
@@ -75,14 +75,14 @@ class FormCluster(Command):
 # --- buckets --------------------------------------------------------------------------------
 
 
-class CreateBucket(Command):
+class CreateBucket(Command, frozen=True, kw_only=True):
     """Make an empty bucket. Refused BucketAlreadyExists. `profile` None: the default."""
 
     bucket: str
     profile: Profile | None = None
 
 
-class DeleteBucket(Command):
+class DeleteBucket(Command, frozen=True, kw_only=True):
     """Remove an empty bucket. Refused NoSuchBucket, BucketNotEmpty (versions, uploads)."""
 
     bucket: str
@@ -131,7 +131,7 @@ class CopyBody(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 Body = InlineBody | StripesBody | UploadBody | CopyBody
 
 
-class PutObject(Command):
+class PutObject(Command, frozen=True, kw_only=True):
     """Make a new current version of bucket/key. Answers ObjectPut.
 
     Refused: NoSuchBucket, PreconditionFailed, NoSuchUpload, NoSuchVersion (copy source),
@@ -146,7 +146,7 @@ class PutObject(Command):
     conditions: Conditions = Conditions()
 
 
-class ObjectPut(Result):
+class ObjectPut(Result, frozen=True, kw_only=True):
     """The new version."""
 
     number: int
@@ -154,7 +154,7 @@ class ObjectPut(Result):
     created_at_ms: int
 
 
-class DeleteObject(Command):
+class DeleteObject(Command, frozen=True, kw_only=True):
     """Put a delete marker on top. Answers ObjectDeleted. Refused NoSuchBucket, NoSuchKey
     (no version at all), PreconditionFailed. On top of a marker: another marker."""
 
@@ -163,7 +163,7 @@ class DeleteObject(Command):
     conditions: Conditions = Conditions()
 
 
-class DeleteVersion(Command):
+class DeleteVersion(Command, frozen=True, kw_only=True):
     """Remove one version for good: by `number`, or by `version_id` if that is not empty.
 
     Answers ObjectDeleted. Refused NoSuchBucket, NoSuchKey, NoSuchVersion.
@@ -175,7 +175,7 @@ class DeleteVersion(Command):
     version_id: str = ""
 
 
-class Undelete(Command):
+class Undelete(Command, frozen=True, kw_only=True):
     """Remove the delete markers on top of bucket/key. Answers ObjectDeleted for the version
     that is current afterwards. Refused NoSuchBucket, NoSuchKey; not deleted: no change."""
 
@@ -183,7 +183,7 @@ class Undelete(Command):
     key: str
 
 
-class ObjectDeleted(Result):
+class ObjectDeleted(Result, frozen=True, kw_only=True):
     """`number` and `version_id` of the marker written, or of the version removed or revealed."""
 
     number: int
@@ -194,7 +194,7 @@ class ObjectDeleted(Result):
 # --- uploads: long bodies (SAFETY rule 4) ----------------------------------------------------
 
 
-class BeginUpload(Command):
+class BeginUpload(Command, frozen=True, kw_only=True):
     """Open an upload for bucket/key under the caller's random 16-byte id. Same id: no change.
 
     It expires `ttl_ms` of catalog time after its last Stage. Refused NoSuchBucket.
@@ -215,7 +215,7 @@ class StripeQuestion(msgspec.Struct, frozen=True, kw_only=True):
     plain_bytes: int
 
 
-class Stage(Command):
+class Stage(Command, frozen=True, kw_only=True):
     """Append to an upload and ask ahead. Answers Staged.
 
     `append`: stripes in object order starting at stripe number `position` of the upload;
@@ -231,20 +231,20 @@ class Stage(Command):
     ask: tuple[StripeQuestion, ...] = ()
 
 
-class Staged(Result):
+class Staged(Result, frozen=True, kw_only=True):
     """`hits[i]` is the row of the stripe that answers `ask[i]`, or 0."""
 
     hits: tuple[int, ...]
     staged_bytes: int
 
 
-class AbortUpload(Command):
+class AbortUpload(Command, frozen=True, kw_only=True):
     """End an upload and give its references back. Unknown: no change."""
 
     upload: bytes
 
 
-class HoldManifest(Command):
+class HoldManifest(Command, frozen=True, kw_only=True):
     """Keep a manifest's stripes alive for a long GET: an upload row of kind hold.
 
     The same id again renews. Released by AbortUpload or `ttl_ms` after the last renewal.
@@ -267,7 +267,7 @@ class DiskReport(msgspec.Struct, frozen=True, kw_only=True):
     capacity_bytes: int
 
 
-class RegisterNode(Command):
+class RegisterNode(Command, frozen=True, kw_only=True):
     """A blob daemon (re)appears at `url` with these disks. Answers NodeRegistered.
 
     Sent at start, before serving. Each accepted disk's epoch is bumped on both sides
@@ -290,14 +290,14 @@ class DiskGrant(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
 
 
-class NodeRegistered(Result):
+class NodeRegistered(Result, frozen=True, kw_only=True):
     """Disks by uuid: granted, or refused with a reason for people."""
 
     granted: tuple[DiskGrant, ...]
     refused: dict[str, str]
 
 
-class SetDiskState(Command):
+class SetDiskState(Command, frozen=True, kw_only=True):
     """Operator or leader judgement on a disk: 'in', 'draining', 'lost', 'removed'.
 
     Refused NoSuchNode; 'removed' is refused Conflict while slots exist there.
@@ -307,7 +307,7 @@ class SetDiskState(Command):
     state: str
 
 
-class MarkBad(Command):
+class MarkBad(Command, frozen=True, kw_only=True):
     """The owner reread its shard and it fails (SAFETY rule 11). Compare-and-set on
     (index, gen, disk): a slot that moved meanwhile is left alone."""
 
@@ -315,7 +315,7 @@ class MarkBad(Command):
     disk: int
 
 
-class MarkGood(Command):
+class MarkGood(Command, frozen=True, kw_only=True):
     """The owner holds this shard durable and verified: a MISSING or BAD slot of exactly
     (index, gen, disk) becomes GOOD. Anything else: no change."""
 
@@ -326,7 +326,7 @@ class MarkGood(Command):
 # --- collection (SAFETY rules 1 to 4) ---------------------------------------------------------
 
 
-class Collect(Command):
+class Collect(Command, frozen=True, kw_only=True):
     """One bounded step of the leader's collection, at most `rows_max` rows each of:
 
     expired uploads and sessions end; graveyard manifests lose segments; stripes dead for
@@ -338,7 +338,7 @@ class Collect(Command):
     rows_max: int = 500
 
 
-class Collected(Result):
+class Collected(Result, frozen=True, kw_only=True):
     """How many of each were dealt with; all zero: nothing to do now."""
 
     uploads: int = 0
@@ -347,21 +347,21 @@ class Collected(Result):
     stripes: int = 0
 
 
-class TrashDone(Command):
+class TrashDone(Command, frozen=True, kw_only=True):
     """A blob daemon has durably deleted these trash rows of its disk. Unknown rows: skipped."""
 
     disk: int
     rows: tuple[int, ...]
 
 
-class ConfirmTime(Command):
+class ConfirmTime(Command, frozen=True, kw_only=True):
     """An operator accepts a jump of catalog time of over an hour; expiry resumes (rule 17)."""
 
 
 # --- credentials -------------------------------------------------------------------------------
 
 
-class PutAccessKey(Command):
+class PutAccessKey(Command, frozen=True, kw_only=True):
     """Create or replace an access key. `scopes`: of 'upload', 'download', 'info', 'delete',
     'admin'. `buckets` empty: all. `expires_at_ms` 0: never."""
 
@@ -373,7 +373,7 @@ class PutAccessKey(Command):
     note: str = ""
 
 
-class RevokeAccessKey(Command):
+class RevokeAccessKey(Command, frozen=True, kw_only=True):
     """Remove an access key. Refused NoSuchAccessKey."""
 
     access_key: str

@@ -18,7 +18,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=
     """Base of all answers."""
 
 
-class FindObject(Query):
+class FindObject(Query, frozen=True, kw_only=True):
     """A version and where its bytes lie. Answers Found.
 
     `number` 0 and `version_id` empty: the current one. Segments cover at least bytes
@@ -39,7 +39,7 @@ class FindObject(Query):
     """True: neither inline bytes nor segments."""
 
 
-class Found(Answer):
+class Found(Answer, frozen=True, kw_only=True):
     """`inline` is the whole body of an inline object, else None and `segments` count."""
 
     version: VersionInfo
@@ -47,7 +47,7 @@ class Found(Answer):
     segments: tuple[Segment, ...] = ()
 
 
-class ReadSegments(Query):
+class ReadSegments(Query, frozen=True, kw_only=True):
     """The segments of a manifest from byte `first` on. Answers SegmentsRead. Used for the
     rest of a large object, and again when a shard turns out to have moved (SAFETY rule 3).
     Refused NoSuchVersion when the manifest is gone."""
@@ -58,13 +58,13 @@ class ReadSegments(Query):
     segments_max: int = 64
 
 
-class SegmentsRead(Answer):
+class SegmentsRead(Answer, frozen=True, kw_only=True):
     """Segments in object order."""
 
     segments: tuple[Segment, ...]
 
 
-class ListObjects(Query):
+class ListObjects(Query, frozen=True, kw_only=True):
     """One page of current objects by key order. Answers ObjectsListed. Refused NoSuchBucket.
 
     `after`: exclusive; a key, or a common prefix returned before (all keys under it are
@@ -78,7 +78,7 @@ class ListObjects(Query):
     limit: int = 1000
 
 
-class ObjectsListed(Answer):
+class ObjectsListed(Answer, frozen=True, kw_only=True):
     """`next` is None at the end, else the `after` of the next page."""
 
     objects: tuple[VersionInfo, ...]
@@ -86,7 +86,7 @@ class ObjectsListed(Answer):
     next: str | None = None
 
 
-class ListVersions(Query):
+class ListVersions(Query, frozen=True, kw_only=True):
     """All versions and markers, newest first within a key, keys in order. Answers
     VersionsListed. `key` not empty: of that key alone. Refused NoSuchBucket."""
 
@@ -99,7 +99,7 @@ class ListVersions(Query):
     limit: int = 1000
 
 
-class VersionsListed(Answer):
+class VersionsListed(Answer, frozen=True, kw_only=True):
     """`next` is None at the end, else (after_key, after_number)."""
 
     versions: tuple[VersionInfo, ...]
@@ -114,23 +114,23 @@ class BucketInfo(msgspec.Struct, frozen=True, kw_only=True):
     profile: Profile | None
 
 
-class GetBucket(Query):
+class GetBucket(Query, frozen=True, kw_only=True):
     """Answers BucketsListed with one bucket. Refused NoSuchBucket."""
 
     bucket: str
 
 
-class ListBuckets(Query):
+class ListBuckets(Query, frozen=True, kw_only=True):
     """Answers BucketsListed, by name."""
 
 
-class BucketsListed(Answer):
+class BucketsListed(Answer, frozen=True, kw_only=True):
     """Buckets by name."""
 
     buckets: tuple[BucketInfo, ...]
 
 
-class FindDigest(Query):
+class FindDigest(Query, frozen=True, kw_only=True):
     """Current versions anywhere whose whole content has this SHA-256. Answers
     ObjectsFound; at most `limit`."""
 
@@ -138,19 +138,19 @@ class FindDigest(Query):
     limit: int = 1
 
 
-class ObjectsFound(Answer):
+class ObjectsFound(Answer, frozen=True, kw_only=True):
     """Versions, oldest first."""
 
     versions: tuple[VersionInfo, ...]
 
 
-class FindAccessKey(Query):
+class FindAccessKey(Query, frozen=True, kw_only=True):
     """Answers AccessKeyFound. Refused NoSuchAccessKey (unknown or expired)."""
 
     access_key: str
 
 
-class AccessKeyFound(Answer):
+class AccessKeyFound(Answer, frozen=True, kw_only=True):
     """As PutAccessKey stored it."""
 
     access_key: str
@@ -160,7 +160,7 @@ class AccessKeyFound(Answer):
     expires_at_ms: int
 
 
-class GetCluster(Query):
+class GetCluster(Query, frozen=True, kw_only=True):
     """Everything a frontend or daemon must know of the others. Answers ClusterDescribed."""
 
 
@@ -189,7 +189,7 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
     disks: tuple[DiskInfo, ...]
 
 
-class ClusterDescribed(Answer):
+class ClusterDescribed(Answer, frozen=True, kw_only=True):
     """`keys_epoch` grows whenever any access key changes. `admits_writes` is False while
     metanodes are low on space (SAFETY rule 14)."""
 
@@ -203,7 +203,7 @@ class ClusterDescribed(Answer):
     generation: int
 
 
-class ReadTrash(Query):
+class ReadTrash(Query, frozen=True, kw_only=True):
     """Shards a disk must delete now: not_before has passed. Answers TrashRead."""
 
     disk: int
@@ -217,13 +217,13 @@ class TrashRow(msgspec.Struct, frozen=True, array_like=True):
     identity: ShardIdentity
 
 
-class TrashRead(Answer):
+class TrashRead(Answer, frozen=True, kw_only=True):
     """The order carries the generation and applied index of the enclosing reply."""
 
     rows: tuple[TrashRow, ...]
 
 
-class FindUnwanted(Query):
+class FindUnwanted(Query, frozen=True, kw_only=True):
     """Which of these shards on `disk` can never be named again (SAFETY rule 1)? Answers
     Unwanted. One linearizable read together with catalog time."""
 
@@ -232,13 +232,13 @@ class FindUnwanted(Query):
     identities: tuple[ShardIdentity, ...]
 
 
-class Unwanted(Answer):
+class Unwanted(Answer, frozen=True, kw_only=True):
     """Those that may be deleted."""
 
     identities: tuple[ShardIdentity, ...]
 
 
-class ExpectedSlots(Query):
+class ExpectedSlots(Query, frozen=True, kw_only=True):
     """The slots of a disk in stripe-row order after `after_row`. Answers SlotsExpected."""
 
     disk: int
@@ -255,18 +255,18 @@ class ExpectedSlot(msgspec.Struct, frozen=True, array_like=True):
     crc: int
 
 
-class SlotsExpected(Answer):
+class SlotsExpected(Answer, frozen=True, kw_only=True):
     """`next_row` 0: that was all."""
 
     slots: tuple[ExpectedSlot, ...]
     next_row: int = 0
 
 
-class CountCatalog(Query):
+class CountCatalog(Query, frozen=True, kw_only=True):
     """Totals for status, tests and the census. Answers CatalogCounted."""
 
 
-class CatalogCounted(Answer):
+class CatalogCounted(Answer, frozen=True, kw_only=True):
     """Counts of rows now; `missing[n]` = stripes with n slots missing or bad."""
 
     buckets: int
