@@ -1,0 +1,36 @@
+# Every target does its own set-up; nothing but Python >= 3.11 and make is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test check unit cluster torture bench clean
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+$(STAMP): pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools -c .ci/constraints.txt
+	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(STAMP) ## a real cluster: put, get, ls, versions, through the death of the leader
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/quickstart.sh
+
+check: $(STAMP) ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check ## everything CI runs; pytest's summary comes last
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests
+
+unit: $(STAMP) ## the tests without real processes
+	$(BIN)/python -m pytest -q -n 2 -m 'not cluster' tests
+
+cluster: $(STAMP) ## the tests with real processes
+	$(BIN)/python -m pytest -q -m cluster tests
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
