@@ -62,7 +62,8 @@ class FormCluster(Command, frozen=True, kw_only=True):
 
     `catalog_key_wrapped`: the random catalog key, sealed by a key derived from the cluster
     secret. `root_secret_sealed`: the root secret key, sealed by the catalog key.
-    `system_token_digest`: BLAKE3-256 of the system token.
+    `system_token_digest`: BLAKE3-256 of the system token. `gc_grace_ms`: how long a stripe
+    may stay unnamed or dead before its shards are deleted (SAFETY rule 1), fixed for ever.
     """
 
     cluster_id: bytes
@@ -70,6 +71,7 @@ class FormCluster(Command, frozen=True, kw_only=True):
     root_access_key: str
     root_secret_sealed: bytes
     system_token_digest: bytes
+    gc_grace_ms: int = 3_600_000
 
 
 # --- buckets --------------------------------------------------------------------------------

@@ -267,7 +267,11 @@ class CountCatalog(Query, frozen=True, kw_only=True):
 
 
 class CatalogCounted(Answer, frozen=True, kw_only=True):
-    """Counts of rows now; `missing[n]` = stripes with n slots missing or bad."""
+    """Counts of rows now; `missing[n]` = stripes with n slots missing or bad.
+
+    `time_jumped`: catalog time leapt over an hour, and expiry and collection wait for
+    ConfirmTime (SAFETY rule 17).
+    """
 
     buckets: int
     versions: int
@@ -282,6 +286,7 @@ class CatalogCounted(Answer, frozen=True, kw_only=True):
     logical_bytes: int
     stored_bytes: int
     missing: dict[int, int]
+    time_jumped: bool = False
 
 
 AnyQuery = (
