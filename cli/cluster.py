@@ -57,8 +57,7 @@ def up(
                 frontends or len(cluster.frontends),
             )
             local_cluster.grow(cluster, counts)
-        _start_all(cluster)
-        _wait_ready(cluster)
+        start_and_wait(cluster)
         _announce(cluster, is_new=is_new, as_json=as_json)
         if not detach:
             _stay(cluster)
@@ -67,7 +66,7 @@ def up(
 def down(directory: Dir = None) -> None:
     """Stop every process of the local cluster; the data stays."""
     with errors_as_exit_codes():
-        _stop_all(local_cluster.load_required(cluster_folder(directory, os.environ)))
+        stop_all(local_cluster.load_required(cluster_folder(directory, os.environ)))
 
 
 def start(node: Node, directory: Dir = None) -> None:
@@ -136,7 +135,14 @@ def _signal(name: str, directory: Path | None, how: signal.Signals, done: str) -
         console().print(f"{name} {done if was_running else 'was not running'}", markup=False)
 
 
-def _start_all(cluster: LocalCluster) -> None:
+def start_and_wait(cluster: LocalCluster) -> None:
+    """Start what does not run and return once the cluster can be written to."""
+    start_all(cluster)
+    wait_ready(cluster)
+
+
+def start_all(cluster: LocalCluster) -> None:
+    """Start every node that does not run. Raises UsageError when a port is taken."""
     nodes = list(cluster.nodes())
     idle = [n for n in nodes if not local_process.is_running(n["pid"], n["id"])]
     for node in idle:
@@ -161,7 +167,8 @@ def _start_one(cluster: LocalCluster, node: dict[str, Any]) -> bool:
     return True
 
 
-def _stop_all(cluster: LocalCluster) -> None:
+def stop_all(cluster: LocalCluster) -> None:
+    """Stop frontends, then blob daemons, then metanodes; each may drain."""
     for group in (cluster.frontends, cluster.blobs, cluster.metanodes):
         running = [n for n in group if local_process.is_running(n["pid"], n["id"])]
         for node in running:
@@ -170,7 +177,7 @@ def _stop_all(cluster: LocalCluster) -> None:
             local_process.wait_gone(node["pid"], node["id"])
 
 
-def _wait_ready(cluster: LocalCluster) -> None:
+def wait_ready(cluster: LocalCluster) -> None:
     """Until every frontend says it can write and every blob daemon is up."""
     deadline = time.monotonic() + READY_DEADLINE_S
     with stderr().status("starting the cluster"):
@@ -273,6 +280,6 @@ def _stay(cluster: LocalCluster) -> None:
     except KeyboardInterrupt:
         pass
     try:
-        _stop_all(cluster)
+        stop_all(cluster)
     except PeerUnreachable as error:
         fail(ExitCode.FAILURE, error.message)
