@@ -1,0 +1,162 @@
+"""How other roles reach a blob daemon: one method a request of `blobd.wire`.
+
+Every error is an `osscore.errors` class: those the daemon answered, and those of the way
+there (PeerUnreachable, DeadlineExceeded, OutcomeUnknown). Bytes are verified on arrival,
+so what `get_shard` returns is what the daemon read and checked.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from blobd.wire import (
+    BATCH,
+    BLOCK_CRCS_HEADER,
+    CODING_HEADER,
+    CRC_HEADER,
+    BatchReply,
+    InventoryPage,
+    ShardOutcome,
+    ShardPut,
+    coding_text,
+    pack_batch,
+    shard_path,
+)
+from osscore.digests import crc32c
+from osscore.errors import CorruptShard, NoSuchShard, OutcomeUnknown
+from osscore.model import BLOCK_BYTES, Coding, ShardIdentity
+from ossd.disk import Bytes
+from ossd.rpc import Reply, Rpc, check
+
+_batch_reply = msgspec.msgpack.Decoder(BatchReply)
+_inventory_page = msgspec.msgpack.Decoder(InventoryPage)
+
+
+class BlobClient:
+    """Speaks to any number of blob daemons over one pool of connections.
+
+    `url` is a daemon's base, without a slash at the end; `disk_uuid` 16 bytes.
+    """
+
+    def __init__(self, rpc: Rpc) -> None:
+        self._rpc = rpc
+
+    async def put_shard(
+        self,
+        url: str,
+        disk_uuid: bytes,
+        identity: ShardIdentity,
+        coding: Coding,
+        body: Bytes,
+        crc: int,
+        *,
+        deadline_s: float,
+    ) -> None:
+        """Store one shard; durable on return. `crc`: CRC32C of `body`. Repeating it is harmless.
+
+        Raises BadDigest (damaged on the way), ShardConflict, NoSuchNode (no such disk),
+        EntityTooLarge, DiskFull, DiskFailing, Overloaded, NotReady and those of the way.
+        """
+        headers = {CRC_HEADER: f"{crc:08x}", CODING_HEADER: coding_text(coding)}
+        target = url + shard_path(disk_uuid, identity)
+        check(
+            await self._rpc.call("PUT", target, body=body, headers=headers, deadline_s=deadline_s)
+        )
+
+    async def get_shard(
+        self,
+        url: str,
+        disk_uuid: bytes,
+        identity: ShardIdentity,
+        *,
+        first: int = 0,
+        length: int | None = None,
+        deadline_s: float,
+    ) -> bytes:
+        """Bytes [first, first + length) of a shard, verified; `length` None: to its end.
+
+        `first` lies on a 64 KiB border. A range that passes the end gives what there is.
+        Raises NoSuchShard, InvalidRange, CorruptShard (on its disk or on the way),
+        DiskFailing, Overloaded and those of the way.
+        """
+        headers = _range_header(first, length)
+        target = url + shard_path(disk_uuid, identity)
+        reply = check(await self._rpc.call("GET", target, headers=headers, deadline_s=deadline_s))
+        _verify_blocks(reply, identity)
+        if length is not None and len(reply.body) > length:
+            raise CorruptShard(f"A peer sent {len(reply.body)} bytes of a shard, not {length}.")
+        return reply.body
+
+    async def put_batch(
+        self, url: str, puts: Sequence[tuple[ShardPut, bytes]], *, deadline_s: float
+    ) -> tuple[ShardOutcome, ...]:
+        """Store several shards of one daemon; answers one outcome for each, in order.
+
+        The frame may have BATCH_BYTES_MAX bytes. Raises like put_shard where the batch as a
+        whole failed; what became of a single shard is in its outcome.
+        """
+        frame = pack_batch([put for put, _ in puts], [body for _, body in puts])
+        reply = check(await self._rpc.call("POST", url + BATCH, body=frame, deadline_s=deadline_s))
+        try:
+            outcomes = _batch_reply.decode(reply.body).outcomes
+        except msgspec.MsgspecError as error:
+            raise OutcomeUnknown("A peer's answer to a batch is not readable.") from error
+        if len(outcomes) != len(puts):
+            raise OutcomeUnknown("A peer answered for another number of shards than were sent.")
+        return outcomes
+
+    async def head_shard(
+        self, url: str, disk_uuid: bytes, identity: ShardIdentity, *, deadline_s: float
+    ) -> tuple[int, int]:
+        """(size in bytes, CRC32C) of a shard as its index has them, not verified.
+
+        Raises NoSuchShard, also for an unknown disk: a HEAD answer cannot say which.
+        """
+        target = url + shard_path(disk_uuid, identity)
+        reply = await self._rpc.call("HEAD", target, deadline_s=deadline_s)
+        if reply.status == 404:
+            raise NoSuchShard()
+        headers = check(reply).headers
+        try:
+            return int(headers["Content-Length"]), int(headers[CRC_HEADER], 16)
+        except (KeyError, ValueError) as error:
+            raise OutcomeUnknown("A peer's answer to HEAD lacks size or CRC.") from error
+
+    async def inventory(
+        self,
+        url: str,
+        disk_uuid: bytes,
+        after: str = "",
+        limit: int = 1000,
+        *,
+        deadline_s: float,
+    ) -> InventoryPage:
+        """One page of what a disk holds, behind the cursor `after` (a page's `next`)."""
+        target = f"{url}/v1/disks/{disk_uuid.hex()}/inventory?after={after}&limit={limit}"
+        reply = check(await self._rpc.call("GET", target, deadline_s=deadline_s))
+        try:
+            return _inventory_page.decode(reply.body)
+        except msgspec.MsgspecError as error:
+            raise OutcomeUnknown("A peer's inventory is not readable.") from error
+
+
+def _range_header(first: int, length: int | None) -> dict[str, str]:
+    if length is not None:
+        return {"Range": f"bytes={first}-{first + length - 1}"}
+    return {"Range": f"bytes={first}-"} if first else {}
+
+
+def _verify_blocks(reply: Reply, identity: ShardIdentity) -> None:
+    """Recheck every 64 KiB (SAFETY rule 6): TCP's own checksum misses what memory flips."""
+    listed = reply.headers.get(BLOCK_CRCS_HEADER, "")
+    found = "".join(f"{crc32c(block):08x}" for block in _blocks(reply.body))
+    if listed.lower() != found:
+        raise CorruptShard(
+            f"Shard {identity.stripe.hex()}/{identity.index}/{identity.gen} arrived damaged."
+        )
+
+
+def _blocks(body: bytes) -> Iterator[memoryview]:
+    view = memoryview(body)
+    for at in range(0, len(view), BLOCK_BYTES):
+        yield view[at : at + BLOCK_BYTES]

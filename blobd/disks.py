@@ -1,0 +1,259 @@
+"""All data folders of one daemon: opened, locked, labelled, and what each may do now.
+
+A folder that cannot be opened makes that one disk unusable and says why; the others go
+on. A disk serves reads as soon as it is open, and takes writes and delete orders only
+once the catalog has granted it an epoch (SAFETY rule 15).
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from blobd.labels import LOCK_NAME, Label, format_disk, read_label, write_label
+from blobd.shardstore import ShardStore
+from osscore.errors import (
+    DiskFailing,
+    DiskRefused,
+    NoSuchNode,
+    NotReady,
+    StoreError,
+)
+from osscore.model import ShardIdentity
+from ossd.clock import RandomBytes
+from ossd.disk import Disk, DiskFile
+
+VOLUMES_NAME = "volumes"
+_SUSPECTS_MAX = 10_000
+
+log = logging.getLogger(__name__)
+
+OpenStore = Callable[[Path], ShardStore]
+"""Opens the store of a folder's volumes; blocks; may raise StoreError or OSError."""
+
+
+class DataDisk:
+    """One data folder.
+
+    `number`: the catalog's number, 0 until granted. `suspects`: shards that a reader found
+    corrupt here and that the scrub shall read again first.
+    """
+
+    def __init__(self, folder: Path, disk: Disk, lock: DiskFile | None = None) -> None:
+        self.folder = folder
+        self.number = 0
+        self.suspects: deque[ShardIdentity] = deque(maxlen=_SUSPECTS_MAX)
+        self._disk = disk
+        self._lock = lock
+        self._label: Label | None = None
+        self._store: ShardStore | None = None
+        self._refusal = ""
+        self._label_turn = asyncio.Lock()
+
+    # --- what it is -----------------------------------------------------------------
+
+    @property
+    def label(self) -> Label | None:
+        """Its label; None while unformatted or unreadable."""
+        return self._label
+
+    @property
+    def uuid(self) -> bytes:
+        """Its 16 bytes, or b'' while unknown."""
+        return self._label.uuid if self._label else b""
+
+    @property
+    def is_unformatted(self) -> bool:
+        """An empty folder that waits to learn which cluster it belongs to."""
+        return self._label is None and not self._refusal
+
+    @property
+    def is_eligible(self) -> bool:
+        """Open and not refused: it may be registered."""
+        return self._store is not None and not self._refusal
+
+    @property
+    def store(self) -> ShardStore:
+        """Its shards, for reading. Raises DiskFailing when it could not be opened."""
+        if self._store is None:
+            raise DiskFailing(self.problem)
+        return self._store
+
+    @property
+    def writable_store(self) -> ShardStore:
+        """Its shards, for writing and deleting. Raises DiskFailing, DiskRefused, NotReady."""
+        store = self.store
+        if self._refusal:
+            raise DiskRefused(self._refusal)
+        if not self.number:
+            raise NotReady("The disk is not registered with the metanodes yet.")
+        return store
+
+    @property
+    def problem(self) -> str:
+        """Why it takes no writes, for people; empty when it does."""
+        if self._refusal:
+            return self._refusal
+        if self._label is None:
+            return "not formatted yet: the metanodes have not told the cluster's id"
+        if self._store is None:
+            return "not open"
+        if not self.number:
+            return "not registered with the metanodes yet"
+        return self._store.stats().problem
+
+    @property
+    def writable(self) -> bool:
+        """Whether a PUT may succeed."""
+        if self._refusal or not self.number or self._store is None:
+            return False
+        return self._store.stats().writable
+
+    # --- how it changes ---------------------------------------------------------------
+
+    def open(self, open_store: OpenStore) -> None:
+        """Read the label and open the volumes; blocks. Failing, it keeps the reason.
+
+        A folder on a read-only file system could not be locked, and is still read.
+        """
+        try:
+            self._label = read_label(self._disk, self.folder)
+            if self._label is not None:
+                self._open_store(open_store)
+        except (OSError, StoreError) as error:
+            self.refuse(_reason(error))
+
+    def format(self, cluster_id: bytes, random: RandomBytes, open_store: OpenStore) -> None:
+        """Make an empty folder a disk of that cluster and open it; blocks."""
+        try:
+            self._label = format_disk(self._disk, self.folder, cluster_id, random)
+            self._open_store(open_store)
+        except (OSError, StoreError) as error:
+            self.refuse(_reason(error))
+
+    def refuse(self, reason: str) -> None:
+        """Take no more writes until the daemon restarts; what is open stays readable."""
+        self._refusal = self._refusal or reason  # the first reason is the cause
+        self.number = 0
+        log.error("disk_refused", extra={"folder": str(self.folder), "reason": reason})
+
+    async def keep_epoch(self, epoch: int) -> None:
+        """Write the epoch on the disk; durable on return. Raises OSError."""
+        await self._change_label(lambda label: replace(label, epoch=epoch))
+
+    async def keep_order(self, order: tuple[int, int]) -> None:
+        """Remember a delete order before it is obeyed (SAFETY rule 16).
+
+        Raises StaleOrder if this disk has seen a higher one, OSError.
+        """
+        await self._change_label(lambda label: label.raised(order))
+
+    async def close(self) -> None:
+        """Close the store and let the folder go."""
+        if self._store is not None:
+            await self._store.close()
+            self._store = None
+            self._refusal = self._refusal or "closed"
+        if self._lock is not None:
+            self._lock.close()
+
+    def _open_store(self, open_store: OpenStore) -> None:
+        volumes = self.folder / VOLUMES_NAME
+        if not self._disk.exists(volumes):
+            self._disk.make_directory(volumes)
+            self._disk.sync_directory(self.folder)
+        self._store = open_store(volumes)
+
+    async def _change_label(self, change: Callable[[Label], Label]) -> None:
+        async with self._label_turn:
+            assert self._label is not None, "only a labelled disk is changed"
+            changed = change(self._label)
+            if changed != self._label:
+                await asyncio.to_thread(write_label, self._disk, self.folder, changed)
+                self._label = changed
+
+
+def lock_folder(folder: Path, disk: Disk) -> DataDisk:
+    """A data folder, made if need be and locked for this process, not yet open; blocks."""
+    try:
+        disk.make_directory(folder)
+        return DataDisk(folder, disk, disk.lock(folder / LOCK_NAME))
+    except BlockingIOError:
+        reason = "another process uses this folder"
+    except OSError as error:
+        reason = _reason(error)
+    found = DataDisk(folder, disk)
+    found.refuse(reason)
+    return found
+
+
+class Disks:
+    """The data folders of this daemon, in the order they were named."""
+
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        *,
+        disk: Disk,
+        open_store: OpenStore,
+        random: RandomBytes,
+    ) -> None:
+        self._folders = tuple(folders)
+        self._disk = disk
+        self._open_store = open_store
+        self._random = random
+        self._all: tuple[DataDisk, ...] = ()
+        self._is_open = False
+
+    def __iter__(self) -> Iterator[DataDisk]:
+        return iter(self._all)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether every folder has been opened or found unusable."""
+        return self._is_open
+
+    def open_all(self) -> None:
+        """Lock and open every folder; blocks, and raises for none of them."""
+        self._all = tuple(lock_folder(folder, self._disk) for folder in self._folders)
+        for found in self._all:
+            found.open(self._open_store)
+        self._refuse_twins()
+        self._is_open = True
+
+    def format_new(self, cluster_id: bytes) -> None:
+        """Make the empty folders disks of that cluster, and refuse those of another; blocks."""
+        for found in self._all:
+            if found.is_unformatted:
+                found.format(cluster_id, self._random, self._open_store)
+            elif found.label and found.label.cluster_id != cluster_id:
+                found.refuse(f"the disk belongs to cluster {found.label.cluster_id.hex()}")
+
+    def by_uuid(self, uuid: bytes) -> DataDisk:
+        """The disk of that uuid. Raises NotReady while folders are opened, then NoSuchNode."""
+        if not self._is_open:
+            raise NotReady("The disks are being opened.")
+        for found in self._all:
+            if uuid and found.uuid == uuid:
+                return found
+        raise NoSuchNode(f"This daemon has no disk {uuid.hex()}.")
+
+    async def close(self) -> None:
+        """Close every store and let the folders go."""
+        self._is_open = False
+        for found in self._all:
+            await found.close()
+
+    def _refuse_twins(self) -> None:
+        """A copied folder has its original's uuid: only the first named is served."""
+        seen: set[bytes] = set()
+        for found in self._all:
+            if found.uuid and found.uuid in seen:
+                found.refuse(f"another folder here has the same uuid {found.uuid.hex()}")
+            seen.add(found.uuid)
+
+
+def _reason(error: OSError | StoreError) -> str:
+    return error.message if isinstance(error, StoreError) else str(error)

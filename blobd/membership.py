@@ -1,0 +1,182 @@
+"""Belonging to the cluster: register the disks, then be heard every second.
+
+Registering comes before the first write (SAFETY rule 15). Each disk's epoch grows on both
+sides, in three durable steps so that a crash between them never makes an honest disk look
+rolled back: the disk writes its epoch + 1, the catalog compares that and adds one, the
+disk writes the catalog's. Whatever was cut off, the disk's next report is again at least
+what the catalog holds, while a disk rolled back behind a later registration stays below.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from blobd.disks import DataDisk, Disks
+from osscore.errors import StoreError
+from ossd.clock import Clock
+from ossd.disk import Disk
+from raftmeta.client import MetaClient
+from raftmeta.commands import DiskReport, NodeRegistered, RegisterNode
+from raftmeta.queries import ClusterDescribed, GetCluster
+from raftmeta.wire import DiskHeartbeat, Heartbeat
+
+RETRY_S = 1.0
+REGISTER_DEADLINE_S = 20.0
+BEATS_MAX = 4
+"""Heartbeats under way at once; beyond it one is left out."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAddress:
+    """How this daemon is called and reached. `url`: its HTTP base, as others see it."""
+
+    node: str
+    url: str
+    zone: str
+
+
+class Membership:
+    """Keeps this daemon registered and heard. `run` never ends; cancel it."""
+
+    def __init__(
+        self,
+        *,
+        address: NodeAddress,
+        disks: Disks,
+        disk: Disk,
+        meta: MetaClient,
+        clock: Clock,
+        heartbeat_s: float,
+    ) -> None:
+        self._address = address
+        self._disks = disks
+        self._disk = disk
+        self._meta = meta
+        self._clock = clock
+        self._heartbeat_s = heartbeat_s
+        self._is_registered = False
+        self._obstacle = ""
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether the catalog knows this daemon and has judged its disks."""
+        return self._is_registered
+
+    @property
+    def obstacle(self) -> str:
+        """Why it is not registered yet, for people."""
+        return self._obstacle
+
+    async def run(self) -> None:
+        """Register, trying again for as long as it takes, then heartbeat for ever."""
+        while not self._is_registered:
+            try:
+                await self.register()
+            except StoreError as error:
+                self._note_obstacle(f"{error.code}: {error.message}")
+                await self._clock.sleep(RETRY_S)
+        await self._beat_for_ever()
+
+    async def register(self) -> None:
+        """Register once. Raises StoreError; repeating it is harmless."""
+        described = await self._meta.query(GetCluster(), ClusterDescribed)
+        await asyncio.to_thread(self._disks.format_new, described.cluster_id)
+        reports = [report for found in self._disks if (report := await self._report(found))]
+        registered = await self._meta.propose(
+            RegisterNode(
+                node=self._address.node,
+                url=self._address.url,
+                zone=self._address.zone,
+                cluster_id=described.cluster_id,
+                disks=tuple(reports),
+            ),
+            NodeRegistered,
+            deadline_s=REGISTER_DEADLINE_S,
+        )
+        await self._obey(registered)
+        self._is_registered = True
+        self._obstacle = ""
+        log.info("node_registered", extra={"node": self._address.node, "disks": len(reports)})
+
+    async def heartbeat(self) -> None:
+        """Tell every metanode once how the disks are."""
+        disks = await asyncio.to_thread(self._disk_heartbeats)
+        await self._meta.heartbeat(
+            Heartbeat(
+                node=self._address.node,
+                url=self._address.url,
+                zone=self._address.zone,
+                disks=disks,
+            )
+        )
+
+    async def _beat_for_ever(self) -> None:
+        """A heartbeat each period: one that waits for a silent metanode delays no other."""
+        beats: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                for ended in [beat for beat in beats if beat.done()]:
+                    beats.remove(ended)
+                    ended.result()
+                if len(beats) < BEATS_MAX:
+                    beats.add(asyncio.create_task(self.heartbeat()))
+                await self._clock.sleep(self._heartbeat_s)
+        finally:
+            for beat in beats:
+                beat.cancel()
+
+    async def _report(self, found: DataDisk) -> DiskReport | None:
+        """What to register of a disk, its own epoch raised first; None if it is unusable."""
+        if not found.is_eligible or found.label is None:
+            return None
+        try:
+            await found.keep_epoch(found.label.epoch + 1)
+            space = await asyncio.to_thread(self._disk.space, found.folder)
+        except OSError as error:
+            found.refuse(f"the disk's label cannot be written: {error}")
+            return None
+        return DiskReport(
+            uuid=found.uuid, epoch=found.label.epoch, capacity_bytes=space.total_bytes
+        )
+
+    async def _obey(self, registered: NodeRegistered) -> None:
+        """Write granted epochs before any write is served; refused disks stay read-only."""
+        grants = {grant.uuid: grant for grant in registered.granted}
+        for found in self._disks:
+            grant = grants.get(found.uuid)
+            if found.uuid in registered.refused:
+                found.refuse(registered.refused[found.uuid])
+            elif grant is not None and found.is_eligible:
+                try:
+                    await found.keep_epoch(grant.epoch)
+                except OSError as error:
+                    found.refuse(f"the disk's label cannot be written: {error}")
+                else:
+                    found.number = grant.disk
+
+    def _disk_heartbeats(self) -> tuple[DiskHeartbeat, ...]:
+        return tuple(self._disk_heartbeat(found) for found in self._disks if found.uuid)
+
+    def _disk_heartbeat(self, found: DataDisk) -> DiskHeartbeat:
+        problem, writable = found.problem, found.writable
+        free_bytes = capacity_bytes = 0
+        try:
+            capacity_bytes = self._disk.space(found.folder).total_bytes
+            free_bytes = found.store.stats().free_bytes
+        except (OSError, StoreError) as error:
+            problem, writable = problem or str(error), False
+        return DiskHeartbeat(
+            uuid=found.uuid,
+            capacity_bytes=capacity_bytes,
+            free_bytes=free_bytes,
+            writable=writable,
+            problem=problem,
+        )
+
+    def _note_obstacle(self, obstacle: str) -> None:
+        """Log a change of what hinders, not every attempt."""
+        if obstacle != self._obstacle:
+            log.warning("register_failed", extra={"reason": obstacle})
+        self._obstacle = obstacle
