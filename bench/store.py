@@ -42,15 +42,16 @@ Operation = Callable[[int], Awaitable[int]]
 class Bench:
     """One cluster, one client session, and the figures so far."""
 
-    def __init__(self, cluster: LocalCluster, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, cluster: LocalCluster, session: aiohttp.ClientSession, *, seconds_max: float
+    ) -> None:
+        self._seconds_max = seconds_max
         self._cluster = cluster
         self._session = session
         self._base = cluster.frontends[0]["api"] + "/buckets/bench/objects/"
         self.figures: list[dict[str, Any]] = []
 
-    async def measure(
-        self, name: str, operation: Operation, *, count: int, clients: int, seconds_max: float
-    ) -> int:
+    async def measure(self, name: str, operation: Operation, *, count: int, clients: int) -> int:
         """Run `operation(0..count-1)` from so many clients; answers how many were done."""
         waiting, latencies, moved_bytes = iter(range(count)), [], 0
         servers, client, began = self._cpu_s(), time.process_time(), time.monotonic()
@@ -61,7 +62,7 @@ class Bench:
                 started = time.perf_counter()
                 moved_bytes += await operation(number)
                 latencies.append(time.perf_counter() - started)
-                if time.monotonic() - began > seconds_max:
+                if time.monotonic() - began > self._seconds_max:
                     return
 
         async with asyncio.TaskGroup() as group:
@@ -86,7 +87,7 @@ class Bench:
         sys.stderr.write(json.dumps(figure) + "\n")
         return len(ordered)
 
-    async def size(self, label: str, clients: int, *, seconds_max: float) -> None:
+    async def size(self, label: str, clients: int) -> None:
         """PUT, HEAD, GET and DELETE objects of one size."""
         size_bytes = SIZES[label]
         count = max(clients, min(20_000, (2 << 30) // size_bytes))
@@ -130,12 +131,12 @@ class Bench:
                 answer.raise_for_status()
             return 0
 
-        limits = {"clients": clients, "seconds_max": seconds_max}
-        done = await self.measure(f"put {label}", put, count=count, **limits)
-        await self.measure(f"get {label}", get, count=done, **limits)
+        limit = {"clients": clients}
+        done = await self.measure(f"put {label}", put, count=count, **limit)
+        await self.measure(f"get {label}", get, count=done, **limit)
         if size_bytes <= MIB:
-            await self.measure(f"head {label}", head, count=done, **limits)
-        await self.measure(f"delete {label}", delete, count=done, **limits)
+            await self.measure(f"head {label}", head, count=done, **limit)
+        await self.measure(f"delete {label}", delete, count=done, **limit)
 
     async def listing(self, *, keys: int) -> None:
         """List that many keys in pages of 1,000."""
@@ -146,8 +147,9 @@ class Bench:
                 answer.raise_for_status()
             return 1
 
-        await self.measure("put for list", put, count=keys, clients=32, seconds_max=120)
-        seen, after = 0, ""
+        await self.measure("put for list", put, count=keys, clients=32)
+        seen = 0
+        after: str | None = ""
         began, servers = time.monotonic(), self._cpu_s()
         while after is not None:
             params = {"prefix": "list/", "after": after, "limit": "1000"}
@@ -204,12 +206,12 @@ async def run(cluster: LocalCluster, options: argparse.Namespace) -> list[dict[s
         async with session.put(f"{cluster.frontends[0]['api']}/buckets/bench") as answer:
             if answer.status not in (200, 201, 204, 409):
                 raise RuntimeError(await answer.text())
-        bench = Bench(cluster, session)
+        bench = Bench(cluster, session, seconds_max=options.seconds)
         for label in options.sizes:
             for clients in options.clients:
                 if SIZES[label] * clients > options.in_flight_bytes_max:
                     continue
-                await bench.size(label, clients, seconds_max=options.seconds)
+                await bench.size(label, clients)
         if options.list_keys:
             await bench.listing(keys=options.list_keys)
         return bench.figures
