@@ -60,7 +60,14 @@ class BlobClient:
         headers = {CRC_HEADER: f"{crc:08x}", CODING_HEADER: coding_text(coding)}
         target = url + shard_path(disk_uuid, identity)
         check(
-            await self._rpc.call("PUT", target, body=body, headers=headers, deadline_s=deadline_s)
+            await self._rpc.call(
+                "PUT",
+                target,
+                body=body,
+                headers=headers,
+                deadline_s=deadline_s,
+                idempotent=True,
+            )
         )
 
     async def get_shard(
@@ -96,7 +103,11 @@ class BlobClient:
         whole failed; what became of a single shard is in its outcome.
         """
         frame = pack_batch([put for put, _ in puts], [body for _, body in puts])
-        reply = check(await self._rpc.call("POST", url + BATCH, body=frame, deadline_s=deadline_s))
+        reply = check(
+            await self._rpc.call(
+                "POST", url + BATCH, body=frame, deadline_s=deadline_s, idempotent=True
+            )
+        )
         try:
             outcomes = _batch_reply.decode(reply.body).outcomes
         except msgspec.MsgspecError as error:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from blobd.record import identity_key
 from blobd.disks import DataDisk
+from blobd.record import identity_key
 from osscore.errors import CorruptShard, DiskFailing, NoSuchShard, StoreError
 from osscore.model import ShardIdentity
 from ossd.clock import Clock
