@@ -31,7 +31,8 @@ def is_surely_unprocessed(error: StoreError) -> bool:
     """Whether a request that failed so was certainly not acted upon, now or later."""
     if isinstance(error, OutcomeUnknown | DeadlineExceeded):
         return False
-    return isinstance(error, RequestError | Unavailable)
+    # A bare Unavailable is a 503 of unknown origin: it proves nothing.
+    return isinstance(error, RequestError | Unavailable) and type(error) is not Unavailable
 
 
 class LeaderSeeker:

@@ -5,9 +5,10 @@ ticks in which the leader's quorum was confirmed, so a leader that was paused, c
 starved blames nobody for beats it could not have heard.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
+from raftmeta.catalog.soft import DiskSoft, NodeSoft, SoftState
 from raftmeta.wire import Heartbeat
 
 UP = "up"
@@ -17,46 +18,6 @@ UNKNOWN = "unknown"
 
 SUSPECT_BEATS = 5
 DOWN_BEATS = 15
-
-
-@dataclass(frozen=True, slots=True)
-class DiskBeat:
-    """One disk as its daemon's last heartbeat told."""
-
-    capacity_bytes: int
-    free_bytes: int
-    writable: bool
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeBeat:
-    """One blob daemon: `health` is up, suspect, down or unknown; `disks` by uuid.
-
-    `last_heartbeat_ms_ago` is -1 when none was heard. `url` and `zone` as last told.
-    """
-
-    health: str
-    last_heartbeat_ms_ago: int = -1
-    url: str = ""
-    zone: str = ""
-    disks: Mapping[bytes, DiskBeat] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class SoftState:
-    """The heartbeat knowledge that answers are merged with.
-
-    `nodes` by node id; for one never heard of use `beat`, which answers `unheard`.
-    """
-
-    nodes: Mapping[str, NodeBeat] = field(default_factory=dict)
-    unheard: NodeBeat = field(default_factory=lambda: NodeBeat(UNKNOWN))
-    admits_writes: bool = True
-
-    def beat(self, node: str) -> NodeBeat:
-        """What is known of `node`; of one never heard: unknown, later down."""
-        return self.nodes.get(node, self.unheard)
 
 
 @dataclass(slots=True)
@@ -77,6 +38,7 @@ class NodeWatch:
         self._down_s = DOWN_BEATS * heartbeat_s
         self._tick_s = tick_s
         self._heard: dict[str, _Heard] = {}
+        self._expected: frozenset[str] = frozenset()
         self._unheard_silence_s = 0.0
         self._term: int | None = None
         self._last_tick_s: float | None = None
@@ -84,6 +46,10 @@ class NodeWatch:
     def hear(self, heartbeat: Heartbeat, *, now_s: float) -> None:
         """Take note of a heartbeat."""
         self._heard[heartbeat.node] = _Heard(heartbeat, now_s)
+
+    def expect(self, nodes: Iterable[str]) -> None:
+        """These are registered. One never heard of is unknown, and down after its time."""
+        self._expected = frozenset(nodes)
 
     def tick(self, *, now_s: float, term: int | None) -> None:
         """Count silence up to `now_s`. Call every `tick_s`.
@@ -108,11 +74,11 @@ class NodeWatch:
 
     def soft_state(self, *, now_s: float, admits_writes: bool = True) -> SoftState:
         """A snapshot for answering questions."""
-        return SoftState(
-            nodes={node: self._beat(heard, now_s) for node, heard in self._heard.items()},
-            unheard=NodeBeat(DOWN if self._unheard_silence_s >= self._down_s else UNKNOWN),
-            admits_writes=admits_writes,
-        )
+        health = DOWN if self._unheard_silence_s >= self._down_s else UNKNOWN
+        unheard = NodeSoft(url="", health=health, last_heartbeat_ms_ago=-1)
+        nodes = dict.fromkeys(self._expected, unheard)
+        nodes |= {node: self._soft(heard, now_s) for node, heard in self._heard.items()}
+        return SoftState(nodes=nodes, admits_writes=admits_writes)
 
     def _begin(self, term: int, *, now_s: float) -> None:
         """A new leadership: what its predecessor counted does not count."""
@@ -129,14 +95,13 @@ class NodeWatch:
             return SUSPECT
         return UP if heard.is_fresh else UNKNOWN
 
-    def _beat(self, heard: _Heard, now_s: float) -> NodeBeat:
-        return NodeBeat(
+    def _soft(self, heard: _Heard, now_s: float) -> NodeSoft:
+        return NodeSoft(
+            url=heard.heartbeat.url,
             health=self._health(heard),
             last_heartbeat_ms_ago=max(0, int((now_s - heard.at_s) * 1000)),
-            url=heard.heartbeat.url,
-            zone=heard.heartbeat.zone,
             disks={
-                disk.uuid: DiskBeat(
+                disk.uuid: DiskSoft(
                     capacity_bytes=disk.capacity_bytes,
                     free_bytes=disk.free_bytes,
                     writable=disk.writable,

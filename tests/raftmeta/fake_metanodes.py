@@ -50,6 +50,7 @@ class FakeMetanodes:
         body: Bytes | Sequence[Bytes] = b"",
         headers: Mapping[str, str] | None = None,
         deadline_s: float,
+        idempotent: bool = False,
     ) -> Reply:
         """See Rpc."""
         base, _, path = url.partition("/v1")

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftmeta.nodes import DOWN, SUSPECT, UNKNOWN, UP, NodeWatch, SoftState
+from raftmeta.nodes import DOWN, SUSPECT, UNKNOWN, UP, NodeWatch
 from raftmeta.wire import DiskHeartbeat, Heartbeat
 
 TICK_S = 0.5
@@ -27,7 +27,7 @@ def run_ticks(nodes: NodeWatch, *, start_s: float, seconds: float, term: int | N
 
 
 def health(nodes: NodeWatch, now_s: float, node: str = "blob-1") -> str:
-    return nodes.soft_state(now_s=now_s).beat(node).health
+    return nodes.soft_state(now_s=now_s).nodes[node].health
 
 
 def test_a_silent_node_is_suspected_after_5_beats_and_down_after_15() -> None:
@@ -83,7 +83,7 @@ def test_a_new_leader_goes_on_believing_whom_it_heard_just_now() -> None:
 
 def test_a_node_never_heard_of_is_unknown_and_later_down() -> None:
     nodes = watch()
-    assert SoftState().beat("blob-9").health == UNKNOWN
+    nodes.expect(["blob-9"])
     nodes.tick(now_s=0, term=1)
     assert health(nodes, 0, "blob-9") == UNKNOWN
     now_s = run_ticks(nodes, start_s=0, seconds=16, term=1)
@@ -94,8 +94,8 @@ def test_disks_are_told_as_last_heard() -> None:
     nodes = watch()
     nodes.hear(beat(), now_s=1)
     known = nodes.soft_state(now_s=2.5, admits_writes=False)
-    assert known.beat("blob-1").disks[b"u" * 16].free_bytes == 4
-    assert known.beat("blob-1").last_heartbeat_ms_ago == 1500
+    assert known.nodes["blob-1"].disks[b"u" * 16].free_bytes == 4
+    assert known.nodes["blob-1"].last_heartbeat_ms_ago == 1500
     assert not known.admits_writes
 
 
