@@ -24,7 +24,9 @@ from typing import Any
 import aiohttp
 
 from cli import local_cluster
+from cli.api import authorization
 from cli.cluster import start_and_wait, stop_all
+from cli.connection import local_connection
 from cli.local_cluster import Counts, LocalCluster
 
 MIB = 1 << 20
@@ -194,10 +196,10 @@ async def _chunks(pieces: list[bytes]) -> Any:
 
 async def run(cluster: LocalCluster, options: argparse.Namespace) -> list[dict[str, Any]]:
     """All figures of one cluster."""
-    auth = aiohttp.BasicAuth(cluster.root_access_key, cluster.root_secret_key)
+    headers = authorization(local_connection(cluster.folder / "cluster.json"))
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(
-        auth=auth,
+        headers=headers,
         connector=connector,
         auto_decompress=False,
         read_bufsize=MIB,

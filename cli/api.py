@@ -1,6 +1,7 @@
 """HTTP to a frontend: one session, credentials, errors as the store's own."""
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -96,6 +97,12 @@ def object_path(bucket: str, key: str) -> str:
     return f"/buckets/{quote(bucket, safe='')}/objects/{quote(key, safe='/')}"
 
 
+def authorization(connection: Connection) -> dict[str, str]:
+    """The header that proves who asks (Basic)."""
+    pair = f"{connection.access_key}:{connection.secret_key}".encode()
+    return {"Authorization": "Basic " + base64.b64encode(pair).decode()}
+
+
 def run(connection: Connection, work: Callable[[Api], Awaitable[T]]) -> T:
     """Run `work` with an Api, from a synchronous command."""
 
@@ -103,12 +110,10 @@ def run(connection: Connection, work: Callable[[Api], Awaitable[T]]) -> T:
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
-        credentials = aiohttp.BasicAuth(connection.access_key, connection.secret_key, "utf-8")
         async with aiohttp.ClientSession(
-            auth=credentials,
             timeout=timeout,
             auto_decompress=False,
-            headers={"Accept-Encoding": "identity"},
+            headers={"Accept-Encoding": "identity", **authorization(connection)},
             read_bufsize=1 << 20,
         ) as session:
             return await work(Api(session, connection.endpoints))

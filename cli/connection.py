@@ -50,6 +50,14 @@ def connect(
     return Connection(endpoints, local.access_key, local.secret_key)
 
 
+def local_connection(cluster_json: Path) -> Connection:
+    """The frontends and the root key of a local cluster. Raises UsageError."""
+    found = _local(cluster_json)
+    if found is None:
+        raise UsageError(f"there is no {cluster_json}")
+    return found
+
+
 def _local(path: Path) -> Connection | None:
     try:
         found = json.loads(path.read_text())

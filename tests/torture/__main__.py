@@ -20,7 +20,9 @@ from typing import Any
 import aiohttp
 
 from cli import local_cluster
+from cli.api import authorization
 from cli.cluster import start_and_wait, stop_all
+from cli.connection import local_connection
 from cli.local_cluster import Counts
 from tests.torture import faults
 from tests.torture.fingerprints import catalog_fingerprints
@@ -52,16 +54,15 @@ def arguments() -> argparse.Namespace:
 async def torture(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run everything against the cluster of `folder`; answers the report."""
     rng = random.Random(options.seed)
-    found = local_cluster.load_required(folder)
-    auth = aiohttp.BasicAuth(found.root_access_key, found.root_secret_key)
+    headers = authorization(local_connection(folder / "cluster.json"))
     ledger, first_writes = Ledger(), []
     began = time.monotonic()
-    async with aiohttp.ClientSession(auth=auth) as session:
+    async with aiohttp.ClientSession(headers=headers) as session:
         cluster = faults.open_cluster(folder, session)
         for bucket in ("torture", "torture-probe"):
             async with session.put(f"{cluster.endpoints()[0]}/buckets/{bucket}") as answer:
                 assert answer.status in (200, 201, 204), await answer.text()
-        workload = Workload(ledger, cluster.endpoints(), auth)
+        workload = Workload(ledger, cluster.endpoints(), headers)
         await workload.start(writers=options.writers, readers=options.readers, seed=options.seed)
         plan = (
             ["leader"] * options.leader_kills

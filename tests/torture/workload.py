@@ -17,10 +17,10 @@ REQUEST_S = 60.0
 class Workload:
     """Concurrent writers, each with keys of its own, and readers of everybody's keys."""
 
-    def __init__(self, ledger: Ledger, endpoints: list[str], auth: aiohttp.BasicAuth) -> None:
+    def __init__(self, ledger: Ledger, endpoints: list[str], headers: dict[str, str]) -> None:
         self._ledger = ledger
         self._endpoints = endpoints
-        self._auth = auth
+        self._headers = headers
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
@@ -29,7 +29,7 @@ class Workload:
     async def start(self, *, writers: int, readers: int, seed: int) -> None:
         """Begin; runs until `stop`."""
         self._session = aiohttp.ClientSession(
-            auth=self._auth, timeout=aiohttp.ClientTimeout(total=REQUEST_S)
+            headers=self._headers, timeout=aiohttp.ClientTimeout(total=REQUEST_S)
         )
         for number in range(writers):
             rng = random.Random(f"{seed}-writer-{number}")

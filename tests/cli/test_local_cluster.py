@@ -1,0 +1,136 @@
+"""The folder, ports and processes of a local cluster."""
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli import local_cluster, local_process
+from cli.local_cluster import Counts
+from cli.local_process import Daemon
+from cli.output import UsageError
+
+COUNTS = Counts(metanodes=3, blobs=6, frontends=1)
+
+
+def test_a_new_cluster_has_the_promised_file(tmp_path: Path) -> None:
+    cluster = local_cluster.create(tmp_path / "d", COUNTS, {})
+    cluster.save()
+    path = tmp_path / "d" / "cluster.json"
+    found = json.loads(path.read_text())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert set(found) == {
+        "frontends",
+        "metanodes",
+        "blobs",
+        "root_access_key",
+        "root_secret_key",
+        "system_token",
+    }
+    assert [set(n) for n in found["metanodes"]] == [{"id", "http", "raft", "pid", "data"}] * 3
+    assert [set(n) for n in found["blobs"]] == [{"id", "http", "pid", "data"}] * 6
+    assert [set(n) for n in found["frontends"]] == [{"id", "api", "s3", "pid"}]
+    assert len({*_ports(found)}) == 3 * 2 + 6 + 1
+
+
+def _ports(found: dict[str, list[dict[str, str]]]) -> list[str]:
+    nodes = [node for group in ("metanodes", "blobs", "frontends") for node in found[group]]
+    return [
+        node[name].rpartition(":")[2]
+        for node in nodes
+        for name in ("http", "raft", "api")
+        if name in node
+    ]
+
+
+def test_saved_and_loaded_again_it_is_the_same(tmp_path: Path) -> None:
+    cluster = local_cluster.create(tmp_path / "d", COUNTS, {"OSS_GC_GRACE_S": "2"})
+    cluster.save()
+    assert local_cluster.load(tmp_path / "d") == cluster
+    assert cluster.environ({})["OSS_GC_GRACE_S"] == "2"
+    assert cluster.environ({"OSS_GC_GRACE_S": "3"})["OSS_GC_GRACE_S"] == "3"
+
+
+def test_given_credentials_are_used(tmp_path: Path) -> None:
+    given = {
+        "OSS_ROOT_ACCESS_KEY": "me",
+        "OSS_ROOT_SECRET_KEY": "secret",
+        "OSS_CLUSTER_SECRET": "0123456789abcdef",
+    }
+    cluster = local_cluster.create(tmp_path / "d", COUNTS, given)
+    assert (cluster.root_access_key, cluster.root_secret_key) == ("me", "secret")
+    assert cluster.environ({})["OSS_CLUSTER_SECRET"] == "0123456789abcdef"
+
+
+def test_a_taken_default_port_means_free_ones_for_all(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", 9203))
+            taken.listen()
+        except OSError:
+            pass  # somebody else has it: just as taken
+        cluster = local_cluster.create(tmp_path / "d", COUNTS, {})
+    urls = [blob["http"] for blob in cluster.blobs]
+    assert len(set(urls)) == 6
+    assert not any(url.endswith((":9201", ":9203")) for url in urls)
+
+
+def test_a_folder_with_other_things_is_refused_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(UsageError, match="not empty"):
+        local_cluster.create(tmp_path, COUNTS, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_growing_adds_and_never_takes_away(tmp_path: Path) -> None:
+    cluster = local_cluster.create(tmp_path / "d", COUNTS, {})
+    before = list(cluster.blobs)
+    local_cluster.grow(cluster, Counts(3, 8, 2))
+    assert cluster.blobs[:6] == before
+    assert [blob["id"] for blob in cluster.blobs[6:]] == ["blob-7", "blob-8"]
+    with pytest.raises(UsageError, match="never fewer"):
+        local_cluster.grow(cluster, Counts(3, 6, 2))
+    with pytest.raises(UsageError, match="3 metanodes"):
+        local_cluster.grow(cluster, Counts(5, 8, 2))
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    cluster = local_cluster.create(tmp_path / "d", COUNTS, {})
+    cluster.save()
+    (tmp_path / "d" / "cluster.json").write_text("{")
+    with pytest.raises(UsageError, match=r"cluster\.json is damaged"):
+        local_cluster.load(tmp_path / "d")
+
+
+def test_an_unknown_node_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    cluster = local_cluster.create(tmp_path / "d", COUNTS, {})
+    with pytest.raises(UsageError, match="meta-1, meta-2"):
+        cluster.node("meta-9")
+
+
+def test_a_process_is_known_by_its_id_and_not_by_its_number_alone(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(60)", "--id", "node-1"]
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        assert local_process.is_running(process.pid, "node-1")
+        assert not local_process.is_running(process.pid, "node-2")
+        assert not local_process.stop(process.pid, "node-2")
+        assert process.poll() is None
+        assert local_process.stop(process.pid, "node-1", how=signal.SIGKILL)
+        assert not local_process.is_running(process.pid, "node-1")
+    finally:
+        process.kill()
+
+
+def test_a_started_daemon_logs_to_its_file(tmp_path: Path) -> None:
+    daemon = Daemon(id="x", role="platform", arguments=(), log=tmp_path / "logs" / "x.log")
+    pid = local_process.start(daemon, os.environ)
+    local_process.wait_gone(pid, "platform")
+    assert "Linux" in local_process.last_lines(daemon.log) or daemon.log.stat().st_size
