@@ -13,6 +13,7 @@ import msgspec
 
 from osscore.errors import (
     CommandTooLarge,
+    Corrupt,
     NoLeader,
     OutcomeUnknown,
     SessionExpired,
@@ -21,6 +22,7 @@ from osscore.errors import (
 )
 from ossd.clock import Clock, RandomBytes
 from ossd.rpc import Rpc, check
+from ossd.signing import ClusterSecrets, seal, unseal
 from raftmeta.coalescer import Lane, LaneBounds
 from raftmeta.commands import AnyCommand, Entry, OpenSession, Refused, SessionOpened
 from raftmeta.leaderseek import PAUSE_S_MIN, LeaderSeeker, is_permanent, is_surely_unprocessed
@@ -54,6 +56,7 @@ from raftmeta.wire import (
 R = TypeVar("R")
 A = TypeVar("A")
 
+CATALOG_KEY_PURPOSE = "catalog-key"
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 ENTRY_OVERHEAD_BYTES = 64
 """Bound on what a request adds around one encoded command."""
@@ -358,3 +361,22 @@ async def read_status(rpc: Rpc, url: str, *, deadline_s: float = 2) -> Status:
     """What the metanode at `url` says of itself."""
     reply = check(await rpc.call("GET", url + STATUS, deadline_s=deadline_s))
     return msgspec.json.decode(reply.body, type=Status)
+
+
+def wrap_catalog_key(secrets: ClusterSecrets, key: bytes, random: RandomBytes) -> bytes:
+    """Seal the catalog key for the catalog, under the current cluster secret."""
+    return seal(secrets.derive(CATALOG_KEY_PURPOSE), key, random)
+
+
+def unwrap_catalog_key(secrets: ClusterSecrets, wrapped: bytes) -> bytes:
+    """The key that opens user secrets, from `ClusterDescribed.catalog_key_wrapped`.
+
+    Either cluster secret opens it (SAFETY rule 28). Raises Corrupt if neither does.
+    """
+    *previous, last = reversed(secrets.derive_all(CATALOG_KEY_PURPOSE))
+    for key in previous:
+        try:
+            return unseal(key, wrapped)
+        except Corrupt:
+            continue  # sealed under the other secret
+    return unseal(last, wrapped)

@@ -8,6 +8,7 @@ import pytest
 from osscore.errors import (
     BucketAlreadyExists,
     CommandTooLarge,
+    Corrupt,
     MetadataLowSpace,
     NoLeader,
     NotReady,
@@ -16,8 +17,9 @@ from osscore.errors import (
     Unauthenticated,
 )
 from osscore.model import ObjectAttributes
-from ossd.clock import SystemClock
-from raftmeta.client import MetaClient, QueryHead
+from ossd.clock import SystemClock, system_random
+from ossd.signing import ClusterSecrets
+from raftmeta.client import MetaClient, QueryHead, unwrap_catalog_key, wrap_catalog_key
 from raftmeta.commands import (
     CreateBucket,
     Done,
@@ -380,3 +382,13 @@ def test_first_entry_of_a_client_opens_its_session() -> None:
         assert nodes.batches[0] == (Entry(session=0, seq=0, command=OpenSession()),)
 
     run(nodes, story)
+
+
+def test_catalog_key_opens_with_either_cluster_secret() -> None:
+    old = ClusterSecrets(current="an-older-cluster-secret")
+    new = ClusterSecrets(current="a-newer-cluster-secret", previous=old.current)
+    key = bytes(range(32))
+    assert unwrap_catalog_key(new, wrap_catalog_key(old, key, system_random)) == key
+    assert unwrap_catalog_key(new, wrap_catalog_key(new, key, system_random)) == key
+    with pytest.raises(Corrupt):
+        unwrap_catalog_key(old, wrap_catalog_key(new, key, system_random))
