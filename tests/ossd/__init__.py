@@ -1,0 +1,1 @@
+"""Tests of the plumbing, with real loopback sockets and real files."""
