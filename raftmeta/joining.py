@@ -1,0 +1,182 @@
+"""Receiving a full copy of the catalog, and making it this member's state.
+
+For a member without state (joining) and for a voter that fell behind the leader's log. In
+both cases the copy goes into a new state folder; nothing counts until CURRENT names it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from blake3 import blake3
+
+from osscore.errors import CorruptCatalog, StoreError
+from ossd.disk import Disk, DiskFile
+from ossd.rpc import Reply, check
+from raftmeta.identity import (
+    CATALOG_NAME,
+    JOURNAL_NAME,
+    Identity,
+    MemberState,
+    MetadataFolder,
+)
+from raftmeta.journal import Journal
+from raftmeta.snapshots import HEAD_HEADER, head_from_header
+from raftmeta.wire import SNAPSHOT, SnapshotHead, Status
+
+FETCH_DEADLINE_S = 3600.0
+
+
+class Downloader(Protocol):
+    """An Rpc that can also fetch what is too large to hold."""
+
+    async def download(
+        self,
+        url: str,
+        sink: Callable[[bytes], Awaitable[None]],
+        *,
+        headers: Mapping[str, str] | None = None,
+        deadline_s: float,
+    ) -> Reply:
+        """See AioRpc."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """A term and for whom this member voted in it."""
+
+    term: int
+    voted_for: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLog:
+    """What a voter that lags has itself: its vote, and its log."""
+
+    vote: Vote
+    applied_index: int
+    term_at: Callable[[int], int | None]
+
+
+def vote_after(own: Vote | None, head: SnapshotHead) -> Vote:
+    """The vote to go on with after installing a copy.
+
+    A vote once cast is never forgotten, and in the term of the copy's leader this member
+    votes for nobody else: so two leaders of one term cannot both count on it.
+    """
+    if own is None or head.term > own.term:
+        return Vote(head.term, head.leader)
+    if own.term == head.term and own.voted_for is None:
+        return Vote(own.term, head.leader)
+    return own
+
+
+def is_of_use(own: OwnLog, head: SnapshotHead) -> bool:
+    """Whether a copy brings a voter further. It does not if the catalog is as far, nor if
+    it ends inside the voter's own log: what follows there may have been acknowledged, and
+    throwing it away could lose it."""
+    if own.applied_index >= head.applied_index:
+        return False
+    return own.term_at(head.applied_index) != head.entry_term
+
+
+def lists_me(status: Status, identity: Identity) -> bool:
+    """Whether this answer shows a formed cluster that counts this metanode as a member.
+
+    A metanode tells a cluster id only once the cluster's first command is applied, so a
+    cluster still being formed is never joined (forming tells its members itself).
+    """
+    if not status.cluster_id:
+        return False
+    return any(
+        member.id == identity.id and member.raft == identity.raft for member in status.members
+    )
+
+
+class Installer:
+    """Fetches copies into the folder of this member."""
+
+    def __init__(self, *, folder: MetadataFolder, rpc: Downloader, disk: Disk) -> None:
+        self._folder = folder
+        self._rpc = rpc
+        self._disk = disk
+
+    async def fetch(self, leader_url: str, *, forgets: bool) -> tuple[Path, SnapshotHead]:
+        """A verified copy in a new state folder that does not count yet.
+
+        `forgets`: this member has no state. Raises what the leader answers, and
+        CorruptCatalog if the bytes are not those it described.
+        """
+        state = await asyncio.to_thread(self._folder.begin_state)
+        file = self._disk.open(state / CATALOG_NAME, create=True)
+        try:
+            copy = _Copy(file)
+            query = f"joining={self._folder.identity.id}" + ("" if forgets else "&lagging=1")
+            reply = check(
+                await self._rpc.download(
+                    f"{leader_url}{SNAPSHOT}?{query}", copy.take, deadline_s=FETCH_DEADLINE_S
+                )
+            )
+            head = _head_of(reply)
+            copy.verify(head)
+            await asyncio.to_thread(file.sync)
+        finally:
+            file.close()
+        return state, head
+
+    def install(self, state: Path, head: SnapshotHead, *, own: Vote | None) -> None:
+        """Make a fetched copy the state that counts. Blocks; durable on return.
+
+        A crash anywhere in it leaves either the old state or the new, whole.
+        """
+        identity = self._folder.identity
+        if identity.cluster_id not in (b"", head.cluster_id):
+            raise CorruptCatalog("The copy is of another cluster.")
+        vote = vote_after(own, head)
+        Journal.create(
+            state / JOURNAL_NAME,
+            disk=self._disk,
+            base_index=head.applied_index,
+            base_term=head.entry_term,
+            term=vote.term,
+            voted_for=vote.voted_for,
+        ).close()
+        self._folder.switch(state)
+        if identity.state is not MemberState.VOTER:
+            # Last: as long as this says joining, everything above is done again.
+            self._folder.write_identity(
+                identity.with_cluster(MemberState.VOTER, head.cluster_id, head.members)
+            )
+        self._folder.remove_leftovers()
+
+
+class _Copy:
+    """A file being received: written, counted and hashed piece by piece."""
+
+    def __init__(self, file: DiskFile) -> None:
+        self._file = file
+        self._hasher = blake3()
+        self._size_bytes = 0
+
+    async def take(self, piece: bytes) -> None:
+        await asyncio.to_thread(self._write, piece)
+
+    def _write(self, piece: bytes) -> None:
+        self._file.pwrite([piece], self._size_bytes)
+        self._hasher.update(piece)
+        self._size_bytes += len(piece)
+
+    def verify(self, head: SnapshotHead) -> None:
+        if (self._size_bytes, self._hasher.digest()) != (head.size_bytes, head.blake3):
+            raise CorruptCatalog(
+                f"The copy has {self._size_bytes} of {head.size_bytes} bytes or a wrong digest."
+            )
+
+
+def _head_of(reply: Reply) -> SnapshotHead:
+    try:
+        return head_from_header(reply.headers.get(HEAD_HEADER, ""))
+    except ValueError as error:
+        raise StoreError(f"The copy came without a readable {HEAD_HEADER}: {error}") from error

@@ -1,0 +1,171 @@
+"""Full copies of the catalog, as the leader gives them (SAFETY rules 20 and 21).
+
+One at a time: a copy costs as much disk as the catalog, and reads all of it.
+"""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from blake3 import blake3
+
+from osscore.errors import InvalidArgument, NotLeader, Overloaded
+from ossd.disk import Disk, DiskFile
+from raftmeta.identity import Identity
+from raftmeta.wire import SnapshotHead
+
+HEAD_HEADER = "X-Oss-Snapshot"
+COPY_NAME = "copy.db"
+PIECE_BYTES = 1024 * 1024
+
+
+class Source(Protocol):
+    """The part of a replica that giving copies needs."""
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this member believes to lead."""
+
+    @property
+    def term(self) -> int:
+        """The present term."""
+
+    async def confirm_read(self, *, excluding: str | None = None) -> int:
+        """An index by which all acknowledged before is applied here; NotLeader."""
+
+    def forget_match(self, member_id: str) -> None:
+        """What that member acknowledged before counts no longer."""
+
+    def term_at(self, index: int) -> int | None:
+        """Term of a log entry; None if it is not in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A finished copy: what to tell about it, and its open file."""
+
+    head: SnapshotHead
+    file: DiskFile
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The file from first byte to last."""
+        offset = 0
+        while offset < self.head.size_bytes:
+            piece = await asyncio.to_thread(self.file.pread, PIECE_BYTES, offset)
+            if not piece:
+                raise OSError("the copy became shorter while it was sent")
+            offset += len(piece)
+            yield piece
+
+
+class SnapshotDesk:
+    """Makes copies for members that join or lag. `copy_to` writes the catalog to a path and
+    answers the applied index it holds."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        directory: Path,
+        replica: Source,
+        copy_to: Callable[[Path], int],
+        disk: Disk,
+    ) -> None:
+        self._identity = identity
+        self._path = directory / COPY_NAME
+        self._replica = replica
+        self._copy_to = copy_to
+        self._disk = disk
+        self._busy = False
+
+    @asynccontextmanager
+    async def copy_for(self, member_id: str, *, forgets: bool) -> AsyncIterator[Snapshot]:
+        """A copy for that member; its file is gone afterwards.
+
+        `forgets`: the member lost its state, so what it acknowledged counts no longer.
+        Raises NotLeader, Overloaded (another copy is under way), InvalidArgument.
+        """
+        if self._identity.member(member_id) is None or member_id == self._identity.id:
+            raise InvalidArgument(f"{member_id!r} is not another member of this cluster.")
+        if self._busy:
+            raise Overloaded("Another copy of the catalog is under way.")
+        self._busy = True
+        try:
+            head = await self._make(member_id, forgets=forgets)
+            file = self._disk.open(self._path, write=False)
+            try:
+                yield Snapshot(head, file)
+            finally:
+                file.close()
+        finally:
+            self._busy = False
+            await asyncio.to_thread(self._remove)
+
+    async def _make(self, member_id: str, *, forgets: bool) -> SnapshotHead:
+        term = self._replica.term
+        if not self._replica.is_leader:
+            raise NotLeader()
+        if forgets:
+            # Before the confirmation: from here on no commit rests on what it has lost.
+            self._replica.forget_match(member_id)
+        # Without the member itself: it may have lost the very vote that made this leader,
+        # or the promise that deposed it.
+        index = await self._replica.confirm_read(excluding=member_id)
+        await asyncio.to_thread(self._remove)
+        applied_index = await asyncio.to_thread(self._copy_to, self._path)
+        entry_term = self._replica.term_at(applied_index)
+        if applied_index < index or entry_term is None:
+            raise NotLeader("The log moved on while the copy was made.")
+        size_bytes, digest = await asyncio.to_thread(self._digest)
+        if self._replica.term != term or not self._replica.is_leader:
+            raise NotLeader()
+        return SnapshotHead(
+            cluster_id=self._identity.cluster_id,
+            members=self._identity.members,
+            applied_index=applied_index,
+            entry_term=entry_term,
+            term=term,
+            leader=self._identity.id,
+            size_bytes=size_bytes,
+            blake3=digest,
+        )
+
+    def _digest(self) -> tuple[int, bytes]:
+        file = self._disk.open(self._path, write=False)
+        try:
+            return digest_of(file)
+        finally:
+            file.close()
+
+    def _remove(self) -> None:
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            path = self._path.with_name(COPY_NAME + suffix)
+            if self._disk.exists(path):
+                self._disk.unlink(path)
+
+
+def digest_of(file: DiskFile) -> tuple[int, bytes]:
+    """Size and BLAKE3-256 of a file. Blocks."""
+    hasher, offset = blake3(), 0
+    while piece := file.pread(PIECE_BYTES, offset):
+        hasher.update(piece)
+        offset += len(piece)
+    return offset, hasher.digest()
+
+
+def head_to_header(head: SnapshotHead) -> str:
+    """A head as the value of HEAD_HEADER."""
+    return base64.b64encode(msgspec.msgpack.encode(head)).decode()
+
+
+def head_from_header(text: str) -> SnapshotHead:
+    """Inverse of head_to_header. Raises ValueError."""
+    try:
+        return msgspec.msgpack.decode(base64.b64decode(text, validate=True), type=SnapshotHead)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error
