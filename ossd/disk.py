@@ -5,6 +5,7 @@ same contract (tests/fakes/disk.py, held to it by tests/ossd/test_disk_contract.
 All calls block: run large ones off the event loop. Every call may raise OSError.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Sequence
@@ -143,6 +144,8 @@ class SystemFile:
 
     def sync(self) -> None:
         """See DiskFile."""
+        if self._descriptor < 0:  # os.fdatasync would raise ValueError
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         os.fdatasync(self._descriptor)
 
     def truncate(self, size_bytes: int) -> None:

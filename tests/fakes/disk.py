@@ -1,0 +1,519 @@
+"""A file system in memory that can lose power, fail and fill up.
+
+::
+
+    disk = SimulatedDisk()
+    store = open_store(Path("/data"), disk)
+    store.put(...)                                     # acknowledged
+    after = disk.power_cut(random.Random(7))           # what a restart would find
+    open_store(Path("/data"), after)
+
+What a power cut does (it may be drawn many times from one state):
+
+- A file keeps what was there at its last `sync`. Of each later write all, nothing, a
+  prefix, some 512-byte sectors, or only the length (as zeros) survives, each write for
+  itself, so later ones may survive where earlier ones do not.
+- A folder keeps its names as of its last `sync_directory`. Of later changes a part survives.
+- After a failed sync the writes before it stay visible but never become durable, even if a
+  later sync succeeds: that is how Linux treats pages it could not write.
+
+Folders given as `directories` exist durably; every other must be made, and the folder above
+it synced.
+"""
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Union
+
+from ossd.disk import Bytes, Space
+
+SECTOR_BYTES = 512
+
+
+class PowerCut(BaseException):
+    """The machine is off. No Exception, so that no error handling may survive it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What is about to happen; `number` counts the changing ones from 0."""
+
+    kind: str  # create pwrite sync truncate replace unlink sync_directory make_directory pread
+    path: Path
+    number: int
+    offset: int = 0
+    size_bytes: int = 0
+
+
+Fault = Callable[[Operation], int | None]
+"""The errno an operation fails with, or None to let it pass."""
+
+
+@dataclass(slots=True)
+class _Change:
+    """An unsynced write (`data`) or truncation (`data` None) of a file."""
+
+    offset: int
+    data: bytes | None
+
+    def apply(self, content: bytearray) -> None:
+        if self.data is None:
+            _resize(content, self.offset)
+            return
+        if len(content) < self.offset:
+            _resize(content, self.offset)
+        content[self.offset : self.offset + len(self.data)] = self.data
+
+
+@dataclass(slots=True)
+class _File:
+    content: bytearray = field(default_factory=bytearray)
+    durable: bytearray = field(default_factory=bytearray)
+    unsynced: list[_Change] = field(default_factory=list)
+
+    def change(self, change: _Change) -> None:
+        change.apply(self.content)
+        self.unsynced.append(change)
+
+    def sync(self) -> None:
+        for change in self.unsynced:
+            change.apply(self.durable)
+        self.unsynced.clear()
+
+    def survivor(self, random: Random) -> "_File":
+        content = bytearray(self.durable)
+        for change in self.unsynced:
+            for part in _survivors(change, random):
+                part.apply(content)
+        return _File(content, bytearray(content))
+
+
+@dataclass(slots=True)
+class _Folder:
+    names: dict[str, "_Node"] = field(default_factory=dict)
+    durable: dict[str, "_Node"] = field(default_factory=dict)
+    # (name, what it names from now on; None: nothing)
+    unsynced: list[tuple[str, Union["_Node", None]]] = field(default_factory=list)
+
+    def bind(self, name: str, node: Union["_Node", None]) -> None:
+        _bind(self.names, name, node)
+        self.unsynced.append((name, node))
+
+    def sync(self) -> None:
+        self.durable = dict(self.names)
+        self.unsynced.clear()
+
+    def survivor(self, random: Random, made: dict[int, "_Node"]) -> "_Folder":
+        names = dict(self.durable)
+        in_order = random.random() < 0.5
+        kept = random.randint(0, len(self.unsynced))
+        for at, (name, node) in enumerate(self.unsynced):
+            if at < kept if in_order else random.random() < 0.5:
+                _bind(names, name, node)
+        after = {name: _survive(node, random, made) for name, node in names.items()}
+        return _Folder(after, dict(after))
+
+
+_Node = _File | _Folder
+
+
+def _bind(names: dict[str, _Node], name: str, node: _Node | None) -> None:
+    if node is None:
+        names.pop(name, None)
+    else:
+        names[name] = node
+
+
+def _survive(node: _Node, random: Random, made: dict[int, _Node]) -> _Node:
+    # `made`: a file with two names, in the middle of a rename, stays one file.
+    if id(node) not in made:
+        made[id(node)] = (
+            node.survivor(random, made) if isinstance(node, _Folder) else node.survivor(random)
+        )
+    return made[id(node)]
+
+
+def _resize(content: bytearray, size_bytes: int) -> None:
+    if size_bytes < len(content):
+        del content[size_bytes:]
+    else:
+        content.extend(bytes(size_bytes - len(content)))
+
+
+def _survivors(change: _Change, random: Random) -> list[_Change]:
+    """What a power cut leaves of one unsynced change."""
+    data = change.data
+    fate = random.choice(("all", "nothing", "prefix", "sectors", "zeros"))
+    if fate == "nothing":
+        return []
+    if data is None or fate == "all":
+        return [change]
+    if fate == "prefix":
+        return [_Change(change.offset, data[: random.randint(0, len(data))])]
+    if fate == "zeros":
+        # The new length reached the disk, the data did not; old bytes are not overwritten.
+        return [_Change(change.offset + len(data), b"")]
+    starts = range(0, len(data), SECTOR_BYTES)
+    return [
+        _Change(change.offset + at, data[at : at + SECTOR_BYTES])
+        for at in starts
+        if random.random() < 0.5
+    ]
+
+
+class SimulatedFile:
+    """Implements ossd.disk.DiskFile."""
+
+    def __init__(self, disk: "SimulatedDisk", path: Path, file: _File, *, write: bool) -> None:
+        self._disk = disk
+        self._path = path
+        self._file: _File | None = file
+        self._write = write
+        self.locked = False
+
+    def _open_file(self, *, write: bool = False) -> _File:
+        if self._file is None or (write and not self._write):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return self._file
+
+    def pread(self, size_bytes: int, offset: int) -> bytes:
+        """See DiskFile."""
+        with self._disk.operation("pread", self._path, offset=offset, size_bytes=size_bytes):
+            return bytes(self._open_file().content[offset : offset + size_bytes])
+
+    def pwrite(self, pieces: Sequence[Bytes], offset: int) -> int:
+        """See DiskFile. A failing one leaves its first half in the file."""
+        data = b"".join(bytes(piece) for piece in pieces)
+
+        def half() -> None:
+            file.change(_Change(offset, data[: len(data) // 2]))
+
+        def whole() -> None:
+            file.change(_Change(offset, data))
+
+        file = self._open_file(write=True)
+        with self._disk.operation(
+            "pwrite",
+            self._path,
+            offset=offset,
+            size_bytes=len(data),
+            when_failing=half,
+            when_cut=whole,
+        ):
+            growth = max(0, offset + len(data) - len(file.content))
+            if self._disk.used_bytes() + growth > self._disk.capacity_bytes:
+                half()
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            whole()
+            return len(data)
+
+    def sync(self) -> None:
+        """See DiskFile."""
+        file = self._open_file()
+        with self._disk.operation("sync", self._path, when_failing=file.unsynced.clear):
+            file.sync()
+
+    def truncate(self, size_bytes: int) -> None:
+        """See DiskFile."""
+        file = self._open_file(write=True)
+
+        def cut() -> None:
+            file.change(_Change(size_bytes, None))
+
+        with self._disk.operation("truncate", self._path, size_bytes=size_bytes, when_cut=cut):
+            cut()
+
+    def size_bytes(self) -> int:
+        """See DiskFile."""
+        return len(self._open_file().content)
+
+    def close(self) -> None:
+        """See DiskFile."""
+        if self.locked:
+            self._disk.unlock(self._path)
+        self._file = None
+
+
+class _Guard:
+    """Runs one operation under the disk's lock, after its faults had their say."""
+
+    def __init__(self, disk: "SimulatedDisk", before: Callable[[], None]) -> None:
+        self._disk = disk
+        self._before = before
+
+    def __enter__(self) -> None:
+        self._disk.mutex.acquire()
+        try:
+            self._before()
+        except BaseException:
+            self._disk.mutex.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._disk.mutex.release()
+
+
+def _nothing() -> None:
+    """No trace of the operation stays."""
+
+
+class SimulatedDisk:
+    """Implements ossd.disk.Disk.
+
+    `cut_after`: the number of changing operations that pass; the next one and all later
+    ones raise PowerCut, the next one having been begun.
+    """
+
+    def __init__(
+        self,
+        *,
+        directories: Sequence[Path] = (Path("/data"),),
+        capacity_bytes: int = 1 << 40,
+        cut_after: int | None = None,
+    ) -> None:
+        self.capacity_bytes = capacity_bytes
+        self.cut_after = cut_after
+        self.read_only = False
+        self.operation_count = 0
+        self.mutex = threading.RLock()
+        self.faults: list[Fault] = []
+        self._root = _Folder()
+        self._locks: set[Path] = set()
+        for path in directories:
+            self._make_durable(path)
+
+    # --- what tests do to it ----------------------------------------------------------
+
+    def fail(self, fault: Fault) -> Callable[[], None]:
+        """Let `fault` decide over every operation from now on; call the result to end it."""
+        self.faults.append(fault)
+        return lambda: self.faults.remove(fault)
+
+    def power_cut(self, random: Random) -> "SimulatedDisk":
+        """The disk a restart would find; one of many possible. This one is unchanged."""
+        after = SimulatedDisk(directories=(), capacity_bytes=self.capacity_bytes)
+        with self.mutex:
+            after._root = self._root.survivor(random, {})
+        return after
+
+    def release_locks(self) -> None:
+        """The process that held them was killed."""
+        self._locks.clear()
+
+    def flip_bit(self, path: Path, offset: int, bit: int = 0) -> None:
+        """Decay: change one stored bit, durably."""
+        file = self._file(path)
+        file.content[offset] ^= 1 << bit
+        if offset < len(file.durable):
+            file.durable[offset] ^= 1 << bit
+
+    def content(self, path: Path) -> bytes:
+        """A whole file as the running process sees it."""
+        return bytes(self._file(path).content)
+
+    def used_bytes(self) -> int:
+        """Sum of the lengths of all named files."""
+        return sum(len(file.content) for file in _files(self._root))
+
+    # --- Disk ---------------------------------------------------------------------------
+
+    def open(self, path: Path, *, create: bool = False, write: bool = True) -> SimulatedFile:
+        """See Disk."""
+        if not create:
+            return SimulatedFile(self, path, self._file(path), write=write)
+        folder = self._folder(path.parent)
+        if path.name in folder.names:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        file = _File()
+        with self.operation("create", path, when_cut=lambda: folder.bind(path.name, file)):
+            folder.bind(path.name, file)
+        return SimulatedFile(self, path, file, write=True)
+
+    def exists(self, path: Path) -> bool:
+        """See Disk."""
+        return self._find(path) is not None
+
+    def names(self, directory: Path) -> list[str]:
+        """See Disk."""
+        return sorted(self._folder(directory).names)
+
+    def make_directory(self, path: Path) -> None:
+        """See Disk."""
+        folder = self._root
+        for part in _parts(path):
+            child = folder.names.get(part)
+            if child is None:
+                child = _Folder()
+                with self.operation("make_directory", path):
+                    folder.bind(part, child)
+            if not isinstance(child, _Folder):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+            folder = child
+
+    def replace(self, source: Path, target: Path) -> None:
+        """See Disk."""
+        before, after = self._folder(source.parent), self._folder(target.parent)
+        node = before.names.get(source.name)
+        if node is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
+
+        def rename() -> None:
+            after.bind(target.name, node)
+            before.bind(source.name, None)
+
+        with self.operation("replace", target, when_cut=rename):
+            rename()
+
+    def unlink(self, path: Path) -> None:
+        """See Disk."""
+        self._file(path)
+        folder = self._folder(path.parent)
+
+        def remove() -> None:
+            folder.bind(path.name, None)
+
+        with self.operation("unlink", path, when_cut=remove):
+            remove()
+
+    def sync_directory(self, path: Path) -> None:
+        """See Disk."""
+        folder = self._folder(path)
+        with self.operation("sync_directory", path):
+            folder.sync()
+
+    def space(self, path: Path) -> Space:
+        """See Disk."""
+        if not self.exists(path):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return Space(self.capacity_bytes, max(0, self.capacity_bytes - self.used_bytes()))
+
+    def lock(self, path: Path) -> SimulatedFile:
+        """See Disk."""
+        if path in self._locks:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path))
+        file = self.open(path, create=not self.exists(path))
+        self._locks.add(path)
+        file.locked = True
+        return file
+
+    # --- inside ---------------------------------------------------------------------------
+
+    def operation(
+        self,
+        kind: str,
+        path: Path,
+        *,
+        offset: int = 0,
+        size_bytes: int = 0,
+        when_failing: Callable[[], None] = _nothing,
+        when_cut: Callable[[], None] = _nothing,
+    ) -> _Guard:
+        """Guard one operation: count it, cut the power, or make it fail."""
+
+        def before() -> None:
+            number = self.operation_count
+            if self.cut_after is not None and number >= self.cut_after:
+                if number == self.cut_after and kind != "pread":
+                    self.operation_count += 1
+                    when_cut()
+                raise PowerCut
+            asked = Operation(kind, path, number, offset, size_bytes)
+            if kind != "pread":
+                self.operation_count += 1
+            error = self._fault(asked)
+            if error is not None:
+                when_failing()
+                raise OSError(error, os.strerror(error), str(path))
+
+        return _Guard(self, before)
+
+    def _fault(self, asked: Operation) -> int | None:
+        if self.read_only and asked.kind not in ("pread", "sync", "sync_directory"):
+            return errno.EROFS
+        for fault in list(self.faults):
+            error = fault(asked)
+            if error is not None:
+                return error
+        return None
+
+    def unlock(self, path: Path) -> None:
+        """The lock file was closed."""
+        self._locks.discard(path)
+
+    def _make_durable(self, path: Path) -> None:
+        folder = self._root
+        for part in _parts(path):
+            child = folder.names.setdefault(part, _Folder())
+            folder.durable[part] = child
+            assert isinstance(child, _Folder)
+            folder = child
+
+    def _find(self, path: Path) -> _Node | None:
+        node: _Node | None = self._root
+        for part in _parts(path):
+            if not isinstance(node, _Folder):
+                return None
+            node = node.names.get(part)
+        return node
+
+    def _folder(self, path: Path) -> _Folder:
+        found = self._find(path)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        if not isinstance(found, _Folder):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+        return found
+
+    def _file(self, path: Path) -> _File:
+        found = self._find(path)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        if not isinstance(found, _File):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        return found
+
+
+def _parts(path: Path) -> tuple[str, ...]:
+    return path.parts[1:] if path.is_absolute() else path.parts
+
+
+def _files(folder: _Folder) -> Iterator[_File]:
+    for node in folder.names.values():
+        if isinstance(node, _Folder):
+            yield from _files(node)
+        else:
+            yield node
+
+
+def crash_points(
+    scenario: Callable[[SimulatedDisk], object],
+    *,
+    make: Callable[[], SimulatedDisk] = SimulatedDisk,
+    cuts_each: int = 3,
+    seed: int = 0,
+) -> Iterator[tuple[int, SimulatedDisk]]:
+    """Run `scenario` again and again, with the power going at its 1st, 2nd, ... change.
+
+    Yields (operation count, a disk that may be found afterwards), `cuts_each` a point, and
+    ends after the first run that came to its own end. The scenario notes outside the disk
+    what was acknowledged; the caller checks each disk against that.
+    """
+    point = 0
+    while True:
+        disk = make()
+        disk.cut_after = disk.operation_count + point
+        try:
+            scenario(disk)
+            ended = True
+        except PowerCut:
+            ended = False
+        for draw in range(cuts_each):
+            yield point, disk.power_cut(Random(f"{seed}/{point}/{draw}"))
+        if ended:
+            return
+        point += 1
