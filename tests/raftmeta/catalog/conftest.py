@@ -1,0 +1,23 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.raftmeta.catalog.harness import Driver
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[Driver]:
+    """A formed cluster of three nodes with one bucket."""
+    made = Driver(tmp_path / "catalog.sqlite")
+    made.form()
+    yield made
+    made.catalog.close()
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Driver]:
+    """A catalog to which nothing was applied."""
+    made = Driver(tmp_path / "catalog.sqlite")
+    yield made
+    made.catalog.close()
