@@ -6,8 +6,8 @@ once the catalog has granted it an epoch (SAFETY rule 15).
 """
 
 import asyncio
+import errno
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +21,10 @@ from osscore.errors import (
     NotReady,
     StoreError,
 )
-from osscore.model import ShardIdentity
 from ossd.clock import RandomBytes
 from ossd.disk import Disk, DiskFile
 
 VOLUMES_NAME = "volumes"
-_SUSPECTS_MAX = 10_000
 
 log = logging.getLogger(__name__)
 
@@ -37,16 +35,22 @@ OpenStore = Callable[[Path], ShardStore]
 class DataDisk:
     """One data folder.
 
-    `number`: the catalog's number, 0 until granted. `suspects`: shards that a reader found
-    corrupt here and that the scrub shall read again first.
+    `number`: the catalog's number, 0 until granted.
     """
 
-    def __init__(self, folder: Path, disk: Disk, lock: DiskFile | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        disk: Disk,
+        *,
+        lock: DiskFile | None = None,
+        may_read_unlocked: bool = False,
+    ) -> None:
         self.folder = folder
         self.number = 0
-        self.suspects: deque[ShardIdentity] = deque(maxlen=_SUSPECTS_MAX)
         self._disk = disk
         self._lock = lock
+        self._may_open = lock is not None or may_read_unlocked
         self._label: Label | None = None
         self._store: ShardStore | None = None
         self._refusal = ""
@@ -114,10 +118,9 @@ class DataDisk:
     # --- how it changes ---------------------------------------------------------------
 
     def open(self, open_store: OpenStore) -> None:
-        """Read the label and open the volumes; blocks. Failing, it keeps the reason.
-
-        A folder on a read-only file system could not be locked, and is still read.
-        """
+        """Read the label and open the volumes; blocks. Failing, it keeps the reason."""
+        if not self._may_open:
+            return
         try:
             self._label = read_label(self._disk, self.folder)
             if self._label is not None:
@@ -178,13 +181,16 @@ class DataDisk:
 def lock_folder(folder: Path, disk: Disk) -> DataDisk:
     """A data folder, made if need be and locked for this process, not yet open; blocks."""
     try:
-        disk.make_directory(folder)
-        return DataDisk(folder, disk, disk.lock(folder / LOCK_NAME))
+        if not disk.exists(folder):
+            disk.make_directory(folder)
+            disk.sync_directory(folder.parent)
+        return DataDisk(folder, disk, lock=disk.lock(folder / LOCK_NAME))
     except BlockingIOError:
-        reason = "another process uses this folder"
+        found, reason = DataDisk(folder, disk), "another process uses this folder"
     except OSError as error:
-        reason = _reason(error)
-    found = DataDisk(folder, disk)
+        # Nobody writes to a read-only file system: it may be read without a lock.
+        read_only = error.errno == errno.EROFS
+        found, reason = DataDisk(folder, disk, may_read_unlocked=read_only), _reason(error)
     found.refuse(reason)
     return found
 

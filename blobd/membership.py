@@ -22,6 +22,7 @@ from raftmeta.wire import DiskHeartbeat, Heartbeat
 
 RETRY_S = 1.0
 REGISTER_DEADLINE_S = 20.0
+CONFIRM_S = 10.0
 BEATS_MAX = 4
 """Heartbeats under way at once; beyond it one is left out."""
 
@@ -77,7 +78,9 @@ class Membership:
             except StoreError as error:
                 self._note_obstacle(f"{error.code}: {error.message}")
                 await self._clock.sleep(RETRY_S)
-        await self._beat_for_ever()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._beat_for_ever())
+            group.create_task(self._confirm_for_ever())
 
     async def register(self) -> None:
         """Register once. Raises StoreError; repeating it is harmless."""
@@ -127,6 +130,28 @@ class Membership:
             for beat in beats:
                 beat.cancel()
 
+    async def confirm_ownership(self) -> None:
+        """Give up disks that another daemon has registered since: one of both is a copy.
+
+        Raises StoreError while the metadata cannot be asked.
+        """
+        described = await self._meta.query(GetCluster(), ClusterDescribed)
+        owners = {disk.uuid: node for node in described.nodes for disk in node.disks}
+        for found in self._disks:
+            owner = owners.get(found.uuid)
+            if not found.number or owner is None:
+                continue
+            if (owner.node, owner.url) != (self._address.node, self._address.url):
+                found.refuse(f"{owner.node} at {owner.url} registered the same disk later")
+
+    async def _confirm_for_ever(self) -> None:
+        while True:
+            await self._clock.sleep(CONFIRM_S)
+            try:
+                await self.confirm_ownership()
+            except StoreError as error:
+                log.info("ownership_unconfirmed", extra={"reason": error.message})
+
     async def _report(self, found: DataDisk) -> DiskReport | None:
         """What to register of a disk, its own epoch raised first; None if it is unusable."""
         if not found.is_eligible or found.label is None:
@@ -146,8 +171,8 @@ class Membership:
         grants = {grant.uuid: grant for grant in registered.granted}
         for found in self._disks:
             grant = grants.get(found.uuid)
-            if found.uuid in registered.refused:
-                found.refuse(registered.refused[found.uuid])
+            if found.uuid.hex() in registered.refused:
+                found.refuse(registered.refused[found.uuid.hex()])
             elif grant is not None and found.is_eligible:
                 try:
                     await found.keep_epoch(grant.epoch)

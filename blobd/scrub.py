@@ -2,7 +2,7 @@
 
 A shard that fails its checksums, or cannot be read, is reported by MarkBad; it stays
 where it is until it has been replaced (SAFETY rule 11). Shards that a reader found
-corrupt are reread first. The position is kept on the disk now and then, so a restart
+corrupt are reread within seconds. The position is kept on the disk now and then, so a restart
 goes on where it stopped rather than at the beginning.
 """
 
@@ -19,7 +19,7 @@ from osscore.model import ShardIdentity
 from ossd.clock import Clock
 from ossd.disk import Disk, read_file, write_file_atomically
 from raftmeta.client import MetaClient
-from raftmeta.commands import Done, MarkBad
+from raftmeta.commands import Done, MarkBad, MarkGood
 
 POSITION_NAME = "scrub.json"
 PAGE = 256
@@ -74,6 +74,7 @@ class Scrubber:
         self._settings = settings
         self._position = Position()
         self._kept_at_s = clock.monotonic_s()
+        self._reported: set[ShardIdentity] = set()
         self.scrubbed_bytes = 0
         self.bad_count = 0
 
@@ -110,10 +111,16 @@ class Scrubber:
             await self._end_pass()
 
     async def scrub_suspects(self) -> None:
-        """Reread what readers found corrupt."""
-        while self._target.suspects:
-            await self.scrub_shard(self._target.suspects[0])
-            self._target.suspects.popleft()
+        """Reread what the store knows to be damaged and report it, once for each damage.
+
+        One that has been replaced since by the same bytes is reported good again.
+        """
+        damaged = set(self._target.store.damaged())
+        for identity in damaged - self._reported:
+            await self.scrub_shard(identity)
+        for identity in self._reported - damaged:
+            await self._report_if_good(identity)
+        self._reported &= damaged
 
     async def scrub_shard(self, identity: ShardIdentity) -> None:
         """Reread one shard and report it if it is bad; one deleted meanwhile is skipped.
@@ -146,6 +153,15 @@ class Scrubber:
             },
         )
         await self._meta.propose(MarkBad(identity=identity, disk=self._target.number), Done)
+        self._reported.add(identity)
+
+    async def _report_if_good(self, identity: ShardIdentity) -> None:
+        try:
+            await self._target.store.get(identity)
+        except (NoSuchShard, CorruptShard, DiskFailing):
+            return  # deleted, or still bad and reported as that
+        log.info("shard_good_again", extra={"stripe": identity.stripe.hex(), **self._where()})
+        await self._meta.propose(MarkGood(identity=identity, disk=self._target.number), Done)
 
     async def _end_pass(self) -> None:
         await self._move(
