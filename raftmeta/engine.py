@@ -1,0 +1,292 @@
+"""One member's Raft, without threads: every call belongs to the thread that ticks.
+
+Order within a tick, on which durability rests: sync the journal, release the
+acknowledgements that the sync made true, then let the library elect and count votes and
+matches (its own log is wholly synced here), apply what is committed, accept proposals,
+send them, sync again while they travel, and poll the network.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from osscore.errors import CorruptJournal, NotLeader, OutcomeUnknown, StoreError
+from raftmeta.commands import AnyResult
+from raftmeta.election import Election
+from raftmeta.journal import Journal, LogEntry
+from raftmeta.messages import (
+    AnyMessage,
+    Append,
+    Appended,
+    AskPreVote,
+    AskTerm,
+    AskVote,
+    Behind,
+    Mismatch,
+    PreVote,
+    TermHeld,
+    Vote,
+)
+from raftmeta.pysync import Core
+from raftmeta.readindex import ReadDone, ReadIndex
+from raftmeta.replication import Replication
+from raftmeta.settings import RaftIdentity, RaftSettings
+from raftmeta.transport import Links, RaftTransport
+
+BATCH = b"\x00"
+"""First byte of an entry that holds a batch; all other entries change nothing."""
+
+_MARK_EVERY_S = 1.0
+
+
+class StateMachine(Protocol):
+    """What committed batches are applied to. Apply is total: anything raised is final."""
+
+    @property
+    def applied_index(self) -> int:
+        """Index of the last batch applied."""
+
+    def apply(self, index: int, blob: bytes) -> list[AnyResult]:
+        """Apply the batch of that log index, in one transaction with the index."""
+
+
+class Applied:
+    """Outcome of a proposal that was applied."""
+
+    __slots__ = ("index", "results")
+
+    def __init__(self, index: int, results: list[AnyResult]) -> None:
+        self.index = index
+        self.results = results
+
+
+ProposeDone = Callable[[Applied | StoreError], None]
+"""Called once in the tick thread; must not raise."""
+
+
+class Engine:
+    """The protocol around the library, its journal and its state machine."""
+
+    def __init__(
+        self,
+        *,
+        identity: RaftIdentity,
+        journal: Journal,
+        machine: StateMachine,
+        links: Links,
+        settings: RaftSettings,
+        monotonic_s: Callable[[], float],
+        jitter: Callable[[], float],
+        on_lag: Callable[[], None],
+    ) -> None:
+        applied_index = _start_index(journal, machine)
+        self._identity = identity
+        self._journal = journal
+        self._machine = machine
+        self._links = links
+        self._settings = settings
+        self._monotonic_s = monotonic_s
+        self._proposals: deque[tuple[bytes, ProposeDone]] = deque()
+        self._waiting: dict[int, tuple[int, ProposeDone]] = {}
+        self._marked_s = monotonic_s()
+        self._transport = RaftTransport(links)
+        self.core = Core(
+            identity=identity,
+            journal=journal,
+            transport=self._transport,
+            hooks=self,
+            settings=settings,
+            monotonic_s=monotonic_s,
+            jitter=jitter,
+            applied_index=max(applied_index, journal.base_index),
+        )
+        self._election = Election(
+            core=self.core,
+            journal=journal,
+            identity=identity,
+            settings=settings,
+            send=links.send,
+            monotonic_s=monotonic_s,
+            jitter=jitter,
+        )
+        self._reads = ReadIndex(
+            core=self.core, identity=identity, send=links.send, monotonic_s=monotonic_s
+        )
+        self._replication = Replication(
+            core=self.core,
+            journal=journal,
+            identity=identity,
+            settings=settings,
+            send=links.send,
+            has_room=links.has_room,
+            heard_leader=self._election.heard_leader,
+            on_lag=on_lag,
+        )
+        if applied_index < journal.base_index:
+            # The catalog lacks what the log no longer holds: it must not lead.
+            self._election.may_stand = False
+            on_lag()
+        links.start(
+            self.core.poller, on_message=self._receive, on_change=self._transport.link_changed
+        )
+
+    # --- the tick -----------------------------------------------------------------------
+
+    def tick(self, wait_s: float) -> None:
+        """One round; waits at most that long for the network. Anything raised is final."""
+        self._links.step()
+        self._journal.sync()
+        self._replication.release_acks()
+        self._reads.step()
+        self._election.step()
+        self.core.tick(wait_s)
+
+    def apply_committed(self) -> None:
+        """Apply committed entries in order, for at most a slice of time."""
+        core = self.core
+        if not self._election.may_stand:
+            return
+        until_s = self._monotonic_s() + self._settings.apply_slice_s
+        while core.applied_index < core.commit_index and self._monotonic_s() <= until_s:
+            found = self._journal.entries(
+                core.applied_index + 1,
+                bytes_max=self._settings.append_bytes_max,
+                count_max=core.commit_index - core.applied_index,
+            )
+            for entry in found:
+                self._apply(entry)
+                if self._monotonic_s() > until_s:
+                    break
+        self._reads.finish()
+
+    def _apply(self, entry: LogEntry) -> None:
+        # A leader commits only what it synced, a follower syncs before this point of the
+        # tick: the catalog never runs ahead of the journal.
+        assert entry.index <= self._journal.synced_index
+        results: list[AnyResult] = []
+        if entry.body[:1] == BATCH and entry.index > self._machine.applied_index:
+            results = self._machine.apply(entry.index, entry.body[1:])
+        self.core.applied_index = entry.index
+        term, done = self._waiting.pop(entry.index, (0, None))
+        if done is not None:
+            if term == entry.term:
+                done(Applied(entry.index, results))
+            else:
+                done(NotLeader("Another leader's entry took the place of this one."))
+
+    def send_appends(self) -> None:
+        """Replicate or keep the followers quiet."""
+        self._replication.send_appends()
+
+    def accept_proposals(self) -> None:
+        """As the leader: log, send, and sync what waits. Else refuse it, surely unapplied."""
+        if not self._proposals:
+            self._mark_when_idle()
+            return
+        if not self.core.is_leader:
+            self._refuse_proposals()
+            return
+        while self._proposals:
+            blob, done = self._proposals.popleft()
+            index = self._journal.last_index + 1
+            self._journal.append(index, self.core.term, BATCH + blob)
+            self._waiting[index] = (self.core.term, done)
+        self._replication.send_appends()
+        # While the followers write theirs. Our own copy counts from the next tick on.
+        self._journal.sync()
+
+    def _mark_when_idle(self) -> None:
+        now_s = self._monotonic_s()
+        if now_s - self._marked_s >= _MARK_EVERY_S:
+            self._marked_s = now_s
+            self._journal.mark()
+
+    def role_changed(self) -> None:
+        """A leader that ceased to be one no longer knows what becomes of its entries."""
+        if not self.core.is_leader:
+            self._forget_waiting()
+            self._reads.give_up()
+
+    # --- orders from the same thread ----------------------------------------------------
+
+    def propose(self, blob: bytes, done: ProposeDone) -> None:
+        """Replicate and apply one batch; `done` is called with the outcome.
+
+        NotLeader: surely not applied. OutcomeUnknown: it may yet be.
+        """
+        self._proposals.append((blob, done))
+
+    def confirm_read(self, done: ReadDone, *, excluding: str | None = None) -> None:
+        """Confirm leadership for a linearizable read, without the word of `excluding`,
+        whose earlier acknowledgements are forgotten first."""
+        if excluding is not None:
+            self.forget_match(excluding)
+        self._reads.ask(done, excluding)
+
+    def forget_match(self, member: str) -> None:
+        """That member may have lost its disk: count nothing it said, read or unread."""
+        self._replication.forget_match(member)
+        self._links.drop(member)
+
+    def cut_log(self, durable_index: int) -> int:
+        """Drop old segments that a durable catalog of that index makes needless."""
+        return self._journal.cut(min(durable_index, self.core.applied_index))
+
+    def stop(self) -> None:
+        """Cut the links and tell everybody who waits; the journal stays open."""
+        self._links.close()
+        self._refuse_proposals()
+        self._forget_waiting()
+        self._reads.give_up()
+
+    # --- inside -------------------------------------------------------------------------
+
+    def _refuse_proposals(self) -> None:
+        while self._proposals:
+            self._proposals.popleft()[1](NotLeader())
+
+    def _forget_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for _term, done in waiting.values():
+            done(OutcomeUnknown())
+
+    def _receive(self, member: str, message: AnyMessage) -> None:
+        if isinstance(message, Append):
+            self._replication.on_append(member, message)
+        elif isinstance(message, Appended):
+            self._replication.on_appended(member, message)
+        elif isinstance(message, Mismatch):
+            self._replication.on_mismatch(member, message)
+        elif isinstance(message, Behind):
+            self._replication.on_behind(member, message)
+        elif isinstance(message, AskTerm):
+            self._reads.on_ask_term(member, message)
+        elif isinstance(message, TermHeld):
+            self._reads.on_term_held(member, message)
+        else:
+            self._receive_election(member, message)
+
+    def _receive_election(self, member: str, message: AnyMessage) -> None:
+        if isinstance(message, AskPreVote):
+            self._election.on_ask_pre_vote(member, message)
+        elif isinstance(message, PreVote):
+            self._election.on_pre_vote(member, message)
+        elif isinstance(message, AskVote) and self._election.admits_candidate(message):
+            self._transport.deliver_ask_vote(member, message)
+        elif (
+            isinstance(message, Vote)
+            and self.core.is_candidate
+            and message.term == self.core.term
+            and self._election.admits_vote(member)
+        ):
+            self._transport.deliver_vote(member, message)
+
+
+def _start_index(journal: Journal, machine: StateMachine) -> int:
+    applied_index = machine.applied_index
+    if applied_index > journal.last_index:
+        raise CorruptJournal(
+            f"the catalog holds entry {applied_index}, the journal ends at "
+            f"{journal.last_index}: acknowledged entries are missing; re-join this member"
+        )
+    return applied_index

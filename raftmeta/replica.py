@@ -1,0 +1,422 @@
+"""One member of the replicated catalog, for code that lives on an asyncio loop.
+
+The engine ticks in a thread of its own; proposals and reads are handed over through a
+queue and a pipe that wakes it, answers come back by `call_soon_threadsafe`. Whatever the
+tick raises is final: the member stops and `on_fatal` decides about the process.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random as _random
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from pysyncobj.poller import POLL_EVENT_TYPE
+
+from osscore.errors import (
+    CommandTooLarge,
+    NotLeader,
+    NotReady,
+    OutcomeUnknown,
+    Overloaded,
+    StoreError,
+)
+from ossd.clock import Clock, RandomBytes, system_random
+from ossd.disk import Disk
+from raftmeta.commands import AnyResult
+from raftmeta.engine import Applied, Engine
+from raftmeta.engine import StateMachine as ApplyingMachine
+from raftmeta.journal import Journal
+from raftmeta.link_session import KeySource
+from raftmeta.settings import RaftIdentity, RaftSettings
+from raftmeta.tcp_links import TcpLinks
+from raftmeta.transport import Links
+from raftmeta.wire import Member
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class StateMachine(ApplyingMachine, Protocol):
+    """The catalog, as the replica needs it."""
+
+    def checkpoint(self) -> int:
+        """Make what is applied durable, whole and synced; answers its index. Called from a
+        thread of its own while `apply` goes on in the tick thread."""
+
+    def copy_to(self, path: Path) -> int:
+        """Write a consistent copy; answers the index it holds."""
+
+
+class MemberIdentity(Protocol):
+    """Who this member is (raftmeta.identity.Identity)."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def raft(self) -> str:
+        """host:port to listen on."""
+
+    @property
+    def cluster_id(self) -> bytes:
+        """The cluster it belongs to."""
+
+    @property
+    def members(self) -> Sequence[Member]:
+        """All voters, itself included."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaState:
+    """What the last tick left behind; read from any thread."""
+
+    is_leader: bool = False
+    leader_id: str | None = None
+    term: int = 0
+    applied_index: int = 0
+    commit_index: int = 0
+
+
+class Replica:
+    """Start it, propose, confirm reads, stop it. Public methods are safe from any thread;
+    `propose` and `confirm_read` belong to a running asyncio loop."""
+
+    def __init__(
+        self,
+        *,
+        identity: MemberIdentity,
+        directory: Path,
+        machine: StateMachine,
+        secrets: KeySource,
+        clock: Clock,
+        disk: Disk,
+        settings: RaftSettings | None = None,
+        on_fatal: Callable[[BaseException], None],
+        on_lag: Callable[[], None] = lambda: None,
+        random: RandomBytes = system_random,
+        links: Links | None = None,
+    ) -> None:
+        self._settings = settings or RaftSettings()
+        self._identity = raft_identity(identity)
+        self._directory = directory
+        self._machine = machine
+        self._clock = clock
+        self._disk = disk
+        self._random = random
+        self._on_fatal = on_fatal
+        self._on_lag = on_lag
+        self._links = links or TcpLinks(
+            identity=self._identity,
+            secrets=secrets,
+            settings=self._settings,
+            monotonic_s=clock.monotonic_s,
+            random=random,
+        )
+        self._state = ReplicaState()
+        self._orders: deque[Callable[[Engine], None]] = deque()
+        self._queued_bytes = 0
+        self._lock = threading.Lock()
+        self._woken = False
+        self._running = False
+        self._stopping = threading.Event()
+        self._ticks = 0
+        self._checkpointing = False
+        self._checkpoint_failure: BaseException | None = None
+        self._cut_declined_at = 0
+        self._thread: threading.Thread | None = None
+        self._watch: threading.Thread | None = None
+
+    # --- life ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open the journal, listen and begin to tick.
+
+        Raises CorruptJournal if this member must not take part, OSError if the disk fails
+        or the address is taken. The caller holds the lock on the folder.
+        """
+        self._journal = Journal.open(
+            self._directory, disk=self._disk, settings=self._settings.journal, random=self._random
+        )
+        try:
+            self._engine = Engine(
+                identity=self._identity,
+                journal=self._journal,
+                machine=self._machine,
+                links=self._links,
+                settings=self._settings,
+                monotonic_s=self._clock.monotonic_s,
+                jitter=_random.Random(self._random(16)).random,
+                on_lag=self._on_lag,
+            )
+        except BaseException:
+            self._links.close()
+            self._journal.abandon()
+            raise
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_reader, False)
+        os.set_blocking(self._wake_writer, False)
+        self._engine.core.poller.subscribe(self._wake_reader, self._on_wake, POLL_EVENT_TYPE.READ)
+        self._publish()
+        self._running = True
+        self._thread = threading.Thread(target=self._run, name="raft-tick", daemon=True)
+        self._watch = threading.Thread(target=self._watch_ticks, name="raft-watch", daemon=True)
+        self._thread.start()
+        self._watch.start()
+
+    def stop(self) -> None:
+        """Stop ticking and close the journal; blocks for at most about a tick. Calls that
+        wait end with NotLeader, or OutcomeUnknown if theirs is in the log."""
+        self._stopping.set()
+        self._wake()
+        for thread in (self._thread, self._watch):
+            if thread is not None and thread is not threading.current_thread():
+                thread.join()
+
+    # --- what it knows --------------------------------------------------------------------
+
+    @property
+    def state(self) -> ReplicaState:
+        """One consistent look at everything below."""
+        return self._state
+
+    @property
+    def is_leader(self) -> bool:
+        """Believes to lead; only `confirm_read` knows."""
+        return self._state.is_leader
+
+    @property
+    def leader_id(self) -> str | None:
+        """The last leader heard of."""
+        return self._state.leader_id
+
+    @property
+    def term(self) -> int:
+        """The current term."""
+        return self._state.term
+
+    @property
+    def applied_index(self) -> int:
+        """Highest log entry applied; entries without a batch count."""
+        return self._state.applied_index
+
+    @property
+    def commit_index(self) -> int:
+        """Highest log entry known committed."""
+        return self._state.commit_index
+
+    # --- what it does ---------------------------------------------------------------------
+
+    async def propose(self, blob: bytes) -> list[AnyResult]:
+        """Replicate and apply one batch; answers its results.
+
+        Raises NotLeader, NotReady, Overloaded, CommandTooLarge: surely not applied.
+        OutcomeUnknown: it may be, now or later; the same request ids may be sent again.
+        """
+        return (await self.propose_entry(blob)).results
+
+    async def propose_entry(self, blob: bytes) -> Applied:
+        """Like `propose`, with the log index."""
+        if len(blob) > self._settings.entry_bytes_max:
+            raise CommandTooLarge(f"A batch of {len(blob)} bytes does not fit into the log.")
+        if not self._state.is_leader:
+            raise NotLeader()
+        with self._lock:
+            if self._queued_bytes + len(blob) > self._settings.queue_bytes_max:
+                raise Overloaded("Too many changes wait to be logged.")
+            self._queued_bytes += len(blob)
+        answer: _Answer[Applied] = _Answer()
+
+        def order(engine: Engine) -> None:
+            with self._lock:
+                self._queued_bytes -= len(blob)
+            engine.propose(blob, answer.set)
+
+        self._give(order)
+        return await answer.wait(self._settings.propose_deadline_s, OutcomeUnknown())
+
+    async def confirm_read(self, *, excluding: str | None = None) -> int:
+        """Be sure to lead, and have applied everything acknowledged before this call.
+
+        Answers the index that is safe to read at. `excluding`: that member's word does not
+        count, and what it acknowledged before is forgotten. Raises NotLeader, NotReady.
+        """
+        if not self._state.is_leader:
+            raise NotLeader()
+        answer: _Answer[int] = _Answer()
+
+        def done(index: int | None) -> None:
+            answer.set(NotLeader() if index is None else index)
+
+        self._give(lambda engine: engine.confirm_read(done, excluding=excluding))
+        late = NotLeader("No majority confirmed the leader in time.")
+        return await answer.wait(self._settings.read_deadline_s, late)
+
+    def forget_match(self, member_id: str) -> None:
+        """As the leader: believe nothing that member acknowledged, it may have lost it."""
+        self._give(lambda engine: engine.forget_match(member_id))
+
+    def cut_log(self, applied_index_durable: int) -> None:
+        """Drop log segments that a durable catalog of that index makes needless; the tail
+        that followers briefly away need stays. Also happens by itself when due."""
+
+        def order(engine: Engine) -> None:
+            freed_bytes = engine.cut_log(applied_index_durable)
+            if freed_bytes:
+                log.info("raft_log_cut", extra={"freed_bytes": freed_bytes})
+            else:
+                self._cut_declined_at = self._journal.size_bytes
+
+        self._give(order)
+
+    # --- the thread -----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        fatal: BaseException | None = None
+        try:
+            while not self._stopping.is_set():
+                self.tick(self._settings.tick_s)
+        except BaseException as error:  # noqa: BLE001 - boundary: the member stops, on_fatal decides
+            fatal = error
+        self._running = False
+        self._state = ReplicaState(term=self._state.term)
+        self._shut(fatal)
+        if fatal is not None:
+            log.error("raft_stopped", extra={"reason": repr(fatal)}, exc_info=fatal)
+            self._on_fatal(fatal)
+
+    def tick(self, wait_s: float) -> None:
+        """One round in the calling thread; for simulations, which do not start the thread."""
+        for _ in range(len(self._orders)):
+            self._orders.popleft()(self._engine)
+        self._engine.tick(wait_s)
+        self._publish()
+        self._ticks += 1
+        if self._checkpoint_failure is not None:
+            raise self._checkpoint_failure
+        if self._journal.cut_due and not self._checkpointing:
+            self._begin_checkpoint()
+
+    def _publish(self) -> None:
+        core = self._engine.core
+        state = ReplicaState(
+            core.is_leader, core.leader_id, core.term, core.applied_index, core.commit_index
+        )
+        if state != self._state:
+            self._state = state
+
+    def _shut(self, fatal: BaseException | None) -> None:
+        self._engine.stop()
+        while self._orders:
+            self._orders.popleft()(self._engine)
+        self._engine.stop()
+        try:
+            if fatal is None:
+                self._journal.close()
+            else:
+                self._journal.abandon()
+        except OSError as error:
+            log.error("raft_journal_close_failed", extra={"reason": str(error)})
+        os.close(self._wake_reader)
+        with self._lock:
+            os.close(self._wake_writer)
+            self._wake_writer = -1
+
+    def _watch_ticks(self) -> None:
+        # Counts its own looks instead of comparing times: after SIGSTOP or a suspend all
+        # of the process was away, and nothing is stuck.
+        last, looks = -1, 0
+        while not self._stopping.wait(1.0) and self._running:
+            looks = looks + 1 if self._ticks == last else 0
+            last = self._ticks
+            if looks >= self._settings.stall_limit_s:
+                log.error("raft_stalled", extra={"limit_s": self._settings.stall_limit_s})
+                self._on_fatal(TimeoutError(f"no Raft tick ended in {looks} s"))
+                return
+
+    def _begin_checkpoint(self) -> None:
+        size_bytes = self._journal.size_bytes
+        if size_bytes < self._cut_declined_at + self._settings.journal.segment_bytes:
+            return  # what the last cut could not drop has not changed by a segment yet
+        self._cut_declined_at = 0
+        self._checkpointing = True
+        name = "catalog-checkpoint"
+        threading.Thread(target=self._checkpoint, name=name, daemon=True).start()
+
+    def _checkpoint(self) -> None:
+        try:
+            durable_index = self._machine.checkpoint()
+        except BaseException as error:  # noqa: BLE001 - boundary of a thread; the tick raises it
+            # What a catalog that cannot be made durable does next nobody knows.
+            self._checkpoint_failure = error
+        else:
+            with contextlib.suppress(NotReady):
+                self.cut_log(durable_index)
+        self._checkpointing = False
+
+    # --- handing over ---------------------------------------------------------------------
+
+    def _give(self, order: Callable[[Engine], None]) -> None:
+        if not self._running:
+            raise NotReady("This member does not take part in the cluster now.")
+        self._orders.append(order)
+        self._wake()
+
+    def _wake(self) -> None:
+        with self._lock:
+            if self._woken or not self._running:
+                return
+            self._woken = True
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._wake_writer, b"w")
+
+    def _on_wake(self, _descriptor: int, _events: int) -> None:
+        with self._lock:
+            self._woken = False
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_reader, 4096)
+
+
+class _Answer(Generic[T]):
+    """Carries one outcome from the tick thread to the loop that waits for it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[T | StoreError] = self._loop.create_future()
+
+    def set(self, outcome: T | StoreError) -> None:
+        """Called in the tick thread; never raises."""
+        # The loop may be closed by now: then nobody waits.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._arrive, outcome)
+
+    def _arrive(self, outcome: T | StoreError) -> None:
+        if not self._future.done():  # cancelled, or too late
+            self._future.set_result(outcome)
+
+    async def wait(self, deadline_s: float, late: StoreError) -> T:
+        try:
+            outcome = await asyncio.wait_for(self._future, deadline_s)
+        except TimeoutError:
+            raise late from None
+        if isinstance(outcome, StoreError):
+            raise outcome
+        return outcome
+
+
+def raft_identity(identity: MemberIdentity) -> RaftIdentity:
+    """The part of an identity that Raft needs."""
+    return RaftIdentity(
+        member_id=identity.id,
+        members={member.id: member.raft for member in identity.members},
+        bind=identity.raft,
+        cluster_id=identity.cluster_id,
+    )
