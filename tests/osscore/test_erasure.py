@@ -15,7 +15,7 @@ from osscore.engine_isal import load_isal
 from osscore.engine_reference import ReferenceEngine
 from osscore.erasure import Codec, answers_agree, best_codec, shard_bytes, table_codec
 from osscore.errors import CorruptStripe, StripeUnreadable
-from osscore.gf256 import Gf256
+from osscore.gf256 import Gf256, cauchy_rows
 from osscore.model import Coding, CodingKind, Profile, reed_solomon, replicas
 
 FIELD = Gf256.from_pyfinite()
@@ -226,6 +226,19 @@ def test_known_answers_accept_every_real_engine():
 
 def test_a_wrong_byte_fails_the_known_answers():
     assert not answers_agree(Codec(LyingEngine(), FIELD))
+
+
+class LyingDecoder(LyingEngine):
+    """Right for parity, wrong for every matrix that brings lost data back."""
+
+    def combine(self, rows, sources):
+        if rows == cauchy_rows(FIELD, len(sources), len(rows)):
+            return FAST[0]._engine.combine(rows, sources)
+        return super().combine(rows, sources)
+
+
+def test_a_wrong_decoder_fails_the_known_answers():
+    assert not answers_agree(Codec(LyingDecoder(), FIELD))
 
 
 def test_the_fastest_engine_is_chosen():

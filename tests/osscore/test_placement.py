@@ -208,6 +208,16 @@ def test_replacements_of_one_node_go_to_several():
     assert len(found) > 5
 
 
+def test_two_replicas_never_share_a_node():
+    targets = cluster(3, disks=2)
+    taken = [targets[0], targets[2]]
+    for number in range(30):
+        found = replacement(stripe_of(number), 2, replicas(3), taken, targets)
+        assert found is not None
+        assert found.node == "n2"
+    assert replacement(stripe_of(1), 2, replicas(3), taken, targets[:4]) is None
+
+
 def test_no_replacement_without_weight():
     targets = cluster(3, weight=0.0)
     assert replacement(stripe_of(1), 0, replicas(2), [], targets) is None
