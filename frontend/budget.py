@@ -1,0 +1,85 @@
+"""One bound on the bytes of bodies this process holds at a time (SAFETY rule 25)."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from osscore.errors import Overloaded
+
+
+class ByteBudget:
+    """Bytes that requests take before their first byte is read, and give back at their end.
+
+    First come, first served: a large request is not starved by small ones behind it.
+    Used from one event loop.
+    """
+
+    def __init__(self, total_bytes: int, *, wait_s: float) -> None:
+        self._total_bytes = total_bytes
+        self._free_bytes = total_bytes
+        self._wait_s = wait_s
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def used_bytes(self) -> int:
+        """What is taken now."""
+        return self._total_bytes - self._free_bytes
+
+    @asynccontextmanager
+    async def hold(self, size_bytes: int) -> AsyncIterator[None]:
+        """Hold that many bytes for a while, waiting a bounded time. Raises Overloaded."""
+        await self.take(size_bytes)
+        try:
+            yield
+        finally:
+            self.give(size_bytes)
+
+    async def take(self, size_bytes: int) -> None:
+        """Reserve that many bytes, waiting a bounded time. Raises Overloaded.
+
+        More than there is in total counts as all of it.
+        """
+        if self.try_take(size_bytes):
+            return
+        entry = (min(size_bytes, self._total_bytes), asyncio.get_running_loop().create_future())
+        self._waiting.append(entry)
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await entry[1]
+        except TimeoutError as error:
+            self._leave(entry)
+            raise Overloaded("This frontend holds as many bodies as it may; try again.") from error
+        except asyncio.CancelledError:
+            self._leave(entry)
+            raise
+
+    def try_take(self, size_bytes: int) -> bool:
+        """Reserve from surplus: False, and nothing taken, if anyone would have to wait."""
+        size_bytes = min(size_bytes, self._total_bytes)
+        if self._waiting or size_bytes > self._free_bytes:
+            return False
+        self._free_bytes -= size_bytes
+        return True
+
+    def give(self, size_bytes: int) -> None:
+        """Return what was reserved."""
+        self._free_bytes += min(size_bytes, self._total_bytes)
+        assert self._free_bytes <= self._total_bytes, "given back more than was taken"
+        self._serve()
+
+    def _leave(self, entry: tuple[int, asyncio.Future[None]]) -> None:
+        # Waiting entries are in the queue; a granted one may have timed out in that moment.
+        if entry in self._waiting:
+            self._waiting.remove(entry)
+        else:
+            self._free_bytes += entry[0]
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._free_bytes:
+            size_bytes, turn = self._waiting.popleft()
+            self._free_bytes -= size_bytes
+            if turn.done():  # cancelled in this very moment: `_leave` gives it back
+                continue
+            turn.set_result(None)

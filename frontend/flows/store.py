@@ -1,0 +1,109 @@
+"""What every flow needs, made once in `__main__` and passed along."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from blobd.client import BlobClient
+from frontend.budget import ByteBudget
+from frontend.cluster import ClusterView
+from frontend.flows.batches import ShardBatches
+from frontend.flows.pace import ReadPace
+from osscore.erasure import Codec
+from osscore.errors import MetadataLowSpace
+from osscore.model import Profile
+from osscore.names import StripeId, stripe_id
+from ossd.clock import Clock, RandomBytes
+from raftmeta.client import MetaClient
+
+T = TypeVar("T")
+
+OFF_LOOP_BYTES = 64 * 1024
+"""Hashing, coding and compressing more than this happens in a thread."""
+_STRIPE_COST_FACTOR = 3
+"""A stripe under way holds its pieces or shards, its joined bytes, and parity or a copy."""
+_BACKGROUND_MAX = 64
+
+
+def stripe_cost_bytes(plain_bytes: int) -> int:
+    """What a stripe of that size holds in memory while it is written or read."""
+    return plain_bytes * _STRIPE_COST_FACTOR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowSettings:
+    """Times of the flows, in seconds."""
+
+    # How long a stripe may stay unnamed, and a dead one stays readable (SAFETY rule 1).
+    gc_grace_s: float = 3600.0
+    # A long body's upload row expires this long after its last window.
+    upload_ttl_s: float = 900.0
+    # After this the durable quorum suffices (SAFETY rule 7).
+    all_shards_s: float = 2.0
+    # After this a write without its quorum has failed.
+    quorum_s: float = 20.0
+    # One shard to or from one node.
+    shard_deadline_s: float = 15.0
+    # A shard that has not come by then is replaced through parity, hedge or not.
+    shard_patience_s: float = 2.0
+    # Bodies above this are refused.
+    object_bytes_max: int = 5 << 40
+
+
+@dataclass(slots=True, kw_only=True)
+class Store:
+    """The parts that flows work with. One a process, used on its event loop."""
+
+    meta: MetaClient
+    blobs: BlobClient
+    cluster: ClusterView
+    codec: Codec
+    budget: ByteBudget
+    batches: ShardBatches
+    pace: ReadPace
+    clock: Clock
+    random: RandomBytes
+    threads: ThreadPoolExecutor
+    settings: FlowSettings = field(default_factory=FlowSettings)
+    profiles: dict[str, tuple[float, Profile | None]] = field(default_factory=dict)
+    """By bucket: when it was learnt (monotonic), and its profile."""
+    _background: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    async def off_loop(self, size_bytes: int, work: Callable[..., T], *args: Any) -> T:
+        """Run `work` here if it is short, else in a thread."""
+        if size_bytes <= OFF_LOOP_BYTES:
+            return work(*args)
+        return await asyncio.get_running_loop().run_in_executor(self.threads, work, *args)
+
+    def fresh_stripe_id(self) -> StripeId:
+        """An id born now by catalog time (SAFETY rule 1)."""
+        return stripe_id(self.meta.catalog_time_ms, self.random(10))
+
+    async def check_admits_writes(self) -> None:
+        """Raises MetadataLowSpace while the metanodes take only what shrinks."""
+        if not (await self.cluster.current()).described.admits_writes:
+            raise MetadataLowSpace()
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what nobody waits for; dropped when too much of that runs already.
+
+        `work` handles its own errors.
+        """
+        if len(self._background) >= _BACKGROUND_MAX:
+            work.close()
+            return
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def close(self) -> None:
+        """Let background work end shortly, then cut it; stop the threads."""
+        if self._background:
+            _, late = await asyncio.wait(self._background, timeout=2)
+            for task in late:
+                task.cancel()
+        await self.batches.close()
+        await self.cluster.close()
+        self.threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,192 @@
+"""A range of one stripe's plain bytes: only the shards it needs, around whatever fails.
+
+The direct way fetches just the windows of data shards that hold the range. When one is
+missing, corrupt, or too slow (SAFETY rule 26), k whole shards are gathered and decoded.
+"""
+
+import asyncio
+from collections.abc import Set
+
+from frontend.flows.gather import decode_verified, gather_shards
+from frontend.flows.shard_read import ShardReader
+from frontend.flows.store import Store
+from osscore.compression import decompress
+from osscore.digests import crc32c
+from osscore.errors import CorruptStripe, StoreError
+from osscore.geometry import FrameSpan, ShardWindow, frame_span, shard_windows
+from osscore.model import CodingKind, Slot, SlotState, Stripe
+from ossd.disk import Bytes
+
+
+class StripeRead:
+    """One read of one stripe. `shards` are whole verified ones, once it had to gather."""
+
+    def __init__(self, store: Store, stripe: Stripe) -> None:
+        self._store = store
+        self._stripe = stripe
+        self._reader = ShardReader(store, stripe)
+        self.shards: dict[int, bytes] = {}
+
+    @property
+    def damaged(self) -> dict[int, Slot]:
+        """Good slots by index whose shard was found missing or corrupt."""
+        return self._reader.damaged
+
+    async def plain(self, first: int, last: int) -> list[Bytes]:
+        """Plain bytes [first, last] in pieces, verified. Raises StripeUnreadable, CorruptStripe."""
+        stripe = self._stripe
+        if not stripe.frames:
+            return await self._stored(first, last)
+        span = frame_span(stripe.frames, plain_bytes=stripe.plain_bytes, first=first, last=last)
+        pieces = await self._stored(span.stored_first, span.stored_last)
+        return [await self._store.off_loop(span.plain_bytes, _decompressed, pieces, span)]
+
+    async def _stored(self, first: int, last: int) -> list[Bytes]:
+        stripe = self._stripe
+        windows = shard_windows(
+            stripe.coding,
+            shard_bytes=stripe.shard_bytes,
+            stored_bytes=stripe.stored_bytes,
+            first=first,
+            last=last,
+        )
+        fetches = [(slot, w) for w in windows if (slot := self._slot_for(w)) is not None]
+        if len(fetches) == len(windows):
+            pieces = await self._direct(fetches)
+            if pieces is not None:
+                return self._verified(pieces, is_all=last - first + 1 == stripe.stored_bytes)
+        return [memoryview(await self._gathered())[first : last + 1]]
+
+    def _slot_for(self, window: ShardWindow) -> Slot | None:
+        """Whom to ask directly: the data shard, or any copy, if all seems well with it."""
+        is_replica = self._stripe.coding.kind is CodingKind.REPLICA
+        slots = self._stripe.slots
+        for slot in slots if is_replica else slots[window.index : window.index + 1]:
+            if slot.state is SlotState.GOOD and self._reader.is_living(slot):
+                return slot
+        return None
+
+    def _verified(self, pieces: list[Bytes], *, is_all: bool) -> list[Bytes]:
+        if is_all:
+            crc = 0
+            for piece in pieces:
+                crc = crc32c(piece, crc)
+            if crc != self._stripe.stored_crc:
+                raise CorruptStripe(
+                    f"Stripe {self._stripe.stripe.hex()} does not have its checksum."
+                )
+        return pieces
+
+    async def _direct(self, fetches: list[tuple[Slot, ShardWindow]]) -> list[Bytes] | None:
+        """The windows' bytes, or None if they must be gathered."""
+        tasks = [asyncio.create_task(self._window(slot, window)) for slot, window in fetches]
+        try:
+            await asyncio.wait(
+                tasks,
+                timeout=self._store.pace.hedge_delay_s,
+                return_when=asyncio.FIRST_EXCEPTION,
+            )
+            slow = [slot for (slot, _), task in zip(fetches, tasks, strict=True) if not task.done()]
+            if slow and not _has_failed(tasks):
+                hedged = await self._wait_for_slow(tasks, slow)
+                if hedged is not None:
+                    return self._cut(hedged, fetches)
+            if all(task.done() for task in tasks) and not _has_failed(tasks):
+                return [task.result() for task in tasks]
+            self._keep_whole(fetches, tasks)
+            return None
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            for task in tasks:
+                if not task.cancelled():
+                    task.exception()  # seen: the reader has noted it
+
+    async def _window(self, slot: Slot, window: ShardWindow) -> Bytes:
+        body = await self._reader.window(slot, first=window.first, length=window.length)
+        if window.skip == 0 and window.take == len(body):
+            return body
+        return memoryview(body)[window.skip : window.skip + window.take]
+
+    async def _wait_for_slow(
+        self, tasks: list[asyncio.Task[Bytes]], slow: list[Slot]
+    ) -> bytes | None:
+        """Hedge if one is left, else be patient. Answers the stored bytes if a hedge won."""
+        nodes = {self._reader.node(slot) for slot in slow}
+        if not self._store.pace.take_hedge(nodes):
+            patience_s = self._store.settings.shard_patience_s
+            _, late = await asyncio.wait(
+                tasks, timeout=patience_s, return_when=asyncio.FIRST_EXCEPTION
+            )
+            if late and not _has_failed(tasks):
+                self._avoid(nodes)
+            return None
+        hedge = asyncio.create_task(self._gathered(without={slot.index for slot in slow}))
+        direct = asyncio.ensure_future(asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION))
+        try:
+            await asyncio.wait({hedge, direct}, return_when=asyncio.FIRST_COMPLETED)
+            if direct.done() and not _has_failed(tasks):
+                return None
+            stored = await hedge
+            self._avoid(nodes)
+            return stored
+        except StoreError:
+            # Nothing gained: whatever the direct way brings must do.
+            await direct
+            return None
+        finally:
+            hedge.cancel()
+            direct.cancel()
+            await asyncio.wait({hedge, direct})
+
+    def _avoid(self, nodes: set[str]) -> None:
+        for node in nodes:
+            self._store.cluster.note_failure(node)
+
+    def _cut(self, stored: bytes, fetches: list[tuple[Slot, ShardWindow]]) -> list[Bytes]:
+        """The windows' bytes out of the whole stored ones."""
+        view = memoryview(stored)
+        found: list[Bytes] = []
+        for _, window in fetches:
+            start = window.index * self._stripe.shard_bytes + window.first + window.skip
+            found.append(view[start : start + window.take])
+        return found
+
+    def _keep_whole(
+        self, fetches: list[tuple[Slot, ShardWindow]], tasks: list[asyncio.Task[Bytes]]
+    ) -> None:
+        """What arrived whole need not be fetched again."""
+        for (slot, window), task in zip(fetches, tasks, strict=True):
+            arrived = task.done() and not task.cancelled() and task.exception() is None
+            if arrived and window.take == self._stripe.shard_bytes:
+                self.shards[slot.index] = bytes(task.result())
+
+    async def _gathered(self, *, without: Set[int] = frozenset()) -> bytes:
+        """All stored bytes, decoded from k whole shards."""
+        reader = self._reader
+        shards = await gather_shards(reader, self.shards, without=without)
+        stored = await self._store.off_loop(
+            self._stripe.stored_bytes, decode_verified, reader, shards
+        )
+        self.shards = shards
+        return stored
+
+
+def _has_failed(tasks: list[asyncio.Task[Bytes]]) -> bool:
+    """Whether any has; a failure that is a bug of ours is raised at once."""
+    failures = [
+        error
+        for task in tasks
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None
+    ]
+    for error in failures:
+        if not isinstance(error, StoreError):
+            raise error
+    return bool(failures)
+
+
+def _decompressed(pieces: list[Bytes], span: FrameSpan) -> memoryview:
+    stored = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    plain = decompress(stored, span.frames, span.plain_bytes)
+    return memoryview(plain)[span.skip : span.skip + span.take]
