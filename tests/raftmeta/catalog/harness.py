@@ -17,6 +17,7 @@ from osscore.names import StripeId, stripe_id
 from raftmeta.catalog.catalog import Catalog
 from raftmeta.catalog.soft import SoftState
 from raftmeta.commands import (
+    AbortUpload,
     AnyCommand,
     AnyResult,
     Batch,
@@ -83,13 +84,13 @@ class Driver:
         """One query."""
         return self.catalog.answer([query], soft=soft or SoftState())[0]
 
-    def pass_time(self, ms: int) -> None:
-        """Let catalog time advance without a jump."""
+    def pass_time(self, ms: int, *, idle: bool = False) -> None:
+        """Let catalog time advance without a jump; `idle`: leave the session to expire."""
         while ms > 0:
             step = min(ms, 50 * MINUTE_MS)
             self.now_ms += step
             ms -= step
-            self.apply()
+            self.apply(*([] if idle else [self.next(AbortUpload(upload=b""))]))
 
     def collect(self) -> AnyResult:
         """One step of collection."""
