@@ -27,6 +27,7 @@ from raftmeta.snapshots import HEAD_HEADER, head_from_header
 from raftmeta.wire import SNAPSHOT, SnapshotHead, Status
 
 FETCH_DEADLINE_S = 3600.0
+TAIL_BYTES = 4 * 1024 * 1024
 
 
 class Downloader(Protocol):
@@ -51,15 +52,6 @@ class Vote:
     voted_for: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class OwnLog:
-    """What a voter that lags has itself: its vote, and its log."""
-
-    vote: Vote
-    applied_index: int
-    term_at: Callable[[int], int | None]
-
-
 def vote_after(own: Vote | None, head: SnapshotHead) -> Vote:
     """The vote to go on with after installing a copy.
 
@@ -73,13 +65,28 @@ def vote_after(own: Vote | None, head: SnapshotHead) -> Vote:
     return own
 
 
-def is_of_use(own: OwnLog, head: SnapshotHead) -> bool:
-    """Whether a copy brings a voter further. It does not if the catalog is as far, nor if
-    it ends inside the voter's own log: what follows there may have been acknowledged, and
-    throwing it away could lose it."""
-    if own.applied_index >= head.applied_index:
+def is_of_use(head: SnapshotHead, *, journal: Journal, applied_index: int) -> bool:
+    """Whether a copy brings a voter with this log and catalog further."""
+    if applied_index >= head.applied_index:
         return False
-    return own.term_at(head.applied_index) != head.entry_term
+    reaches_copy = journal.term_at(head.applied_index) == head.entry_term
+    # A log that begins where the catalog ends, and reaches to where the copy ends, is the
+    # cheaper way. One that begins later continues a catalog that is gone.
+    return not (reaches_copy and journal.base_index <= applied_index)
+
+
+def keep_tail(journal: Journal, fresh: Journal, head: SnapshotHead) -> None:
+    """Carry what the old log holds behind the copy over into the fresh one.
+
+    This member may have acknowledged it: throwing it away could lose a committed entry. A
+    log that differs at the copy's last entry holds nothing behind it that was committed.
+    """
+    if journal.term_at(head.applied_index) != head.entry_term:
+        return
+    while fresh.last_index < journal.last_index:
+        for entry in journal.entries(fresh.last_index + 1, bytes_max=TAIL_BYTES):
+            fresh.append(entry.index, entry.term, entry.body)
+        fresh.sync()  # each time: a segment of the log ends only at a sync
 
 
 def lists_me(status: Status, identity: Identity) -> bool:
@@ -126,23 +133,27 @@ class Installer:
             file.close()
         return state, head
 
-    def install(self, state: Path, head: SnapshotHead, *, own: Vote | None) -> None:
-        """Make a fetched copy the state that counts. Blocks; durable on return.
-
-        A crash anywhere in it leaves either the old state or the new, whole.
+    def install(self, state: Path, head: SnapshotHead, *, own: Journal | None) -> None:
+        """Make a fetched copy the state that counts; `own` is the log of a voter. Blocks;
+        durable on return. A crash anywhere in it leaves the old state or the new, whole.
         """
         identity = self._folder.identity
         if identity.cluster_id not in (b"", head.cluster_id):
             raise CorruptCatalog("The copy is of another cluster.")
-        vote = vote_after(own, head)
-        Journal.create(
+        vote = vote_after(None if own is None else Vote(own.term, own.voted_for), head)
+        fresh = Journal.create(
             state / JOURNAL_NAME,
             disk=self._disk,
             base_index=head.applied_index,
             base_term=head.entry_term,
             term=vote.term,
             voted_for=vote.voted_for,
-        ).close()
+        )
+        try:
+            if own is not None:
+                keep_tail(own, fresh, head)
+        finally:
+            fresh.close()
         self._folder.switch(state)
         if identity.state is not MemberState.VOTER:
             # Last: as long as this says joining, everything above is done again.

@@ -41,7 +41,7 @@ class Source(Protocol):
     def forget_match(self, member_id: str) -> None:
         """What that member acknowledged before counts no longer."""
 
-    def term_at(self, index: int) -> int | None:
+    async def entry_term(self, index: int) -> int | None:
         """Term of a log entry; None if it is not in the log."""
 
 
@@ -115,12 +115,13 @@ class SnapshotDesk:
             self._replica.forget_match(member_id)
         # Without the member itself: it may have lost the very vote that made this leader,
         # or the promise that deposed it.
-        index = await self._replica.confirm_read(excluding=member_id)
+        # From then on all that was acknowledged is applied here, and so in the copy.
+        await self._replica.confirm_read(excluding=member_id)
         await asyncio.to_thread(self._remove)
         applied_index = await asyncio.to_thread(self._copy_to, self._path)
-        entry_term = self._replica.term_at(applied_index)
-        if applied_index < index or entry_term is None:
-            raise NotLeader("The log moved on while the copy was made.")
+        entry_term = await self._replica.entry_term(applied_index)
+        if entry_term is None:
+            raise NotLeader("The log was cut while the copy was made.")
         size_bytes, digest = await asyncio.to_thread(self._digest)
         if self._replica.term != term or not self._replica.is_leader:
             raise NotLeader()

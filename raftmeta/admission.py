@@ -1,0 +1,91 @@
+"""What the leader lets into the log: nothing that is too much work for one entry, and when
+room is short nothing that grows (SAFETY rules 14 and 18). Judged here, before proposing:
+apply itself never decides on local space.
+"""
+
+from osscore.errors import CommandTooLarge, MetadataLowSpace, StoreError
+from osscore.model import INLINE_BYTES_MAX, StripeDraft
+from ossd.disk import Space
+from raftmeta.commands import (
+    AbortUpload,
+    AnyCommand,
+    AnyResult,
+    Collect,
+    ConfirmTime,
+    DeleteBucket,
+    DeleteVersion,
+    InlineBody,
+    MarkBad,
+    OpenSession,
+    PutObject,
+    Refused,
+    RegisterNode,
+    RevokeAccessKey,
+    SetDiskState,
+    Stage,
+    StripesBody,
+    TrashDone,
+)
+
+ROWS_MAX = 2000
+STRIPES_MAX = 2
+"""Most stripes a body brings along in its own command; longer ones are staged."""
+_ROWS_PER_SLOT = 2  # the reverse table by disk, and trash if the stripe loses
+_ROWS_PER_STRIPE = 4
+_ROWS_BASE = 16
+
+SHRINKING = (
+    OpenSession,  # without a session nothing that shrinks could be sent
+    DeleteVersion,
+    DeleteBucket,
+    AbortUpload,
+    RevokeAccessKey,
+    SetDiskState,
+    MarkBad,
+    Collect,
+    TrashDone,
+    ConfirmTime,
+)
+
+
+def rows_of(command: AnyCommand) -> int:
+    """Upper bound on the rows that applying this writes."""
+    if isinstance(command, PutObject) and isinstance(command.body, StripesBody):
+        return _ROWS_BASE + _rows_of_stripes(command.body.stripes)
+    if isinstance(command, Stage):
+        drafts = tuple(each for each in command.append if isinstance(each, StripeDraft))
+        hits = len(command.append) - len(drafts) + len(command.ask)
+        return _ROWS_BASE + _rows_of_stripes(drafts) + _ROWS_PER_STRIPE * hits
+    if isinstance(command, RegisterNode):
+        return _ROWS_BASE + 2 * len(command.disks)
+    if isinstance(command, TrashDone):
+        return _ROWS_BASE + len(command.rows)
+    return _ROWS_BASE
+
+
+def _rows_of_stripes(drafts: tuple[StripeDraft, ...]) -> int:
+    return sum(_ROWS_PER_STRIPE + _ROWS_PER_SLOT * len(draft.slots) for draft in drafts)
+
+
+def refusal(command: AnyCommand, *, admits_writes: bool) -> StoreError | None:
+    """Why this command may not enter the log now; None: it may."""
+    if rows_of(command) > ROWS_MAX:
+        return CommandTooLarge(f"{type(command).__name__} would write {rows_of(command)} rows.")
+    if isinstance(command, PutObject):
+        if isinstance(command.body, InlineBody) and len(command.body.data) > INLINE_BYTES_MAX:
+            return CommandTooLarge(f"An inline body has at most {INLINE_BYTES_MAX} bytes.")
+        if isinstance(command.body, StripesBody) and len(command.body.stripes) > STRIPES_MAX:
+            return CommandTooLarge(f"A body of over {STRIPES_MAX} stripes must be staged.")
+    if not admits_writes and not isinstance(command, SHRINKING):
+        return MetadataLowSpace()
+    return None
+
+
+def refused(error: StoreError) -> AnyResult:
+    """An error as the result of the one command it concerns."""
+    return Refused(refusal=error.code, message=error.message)
+
+
+def has_room(space: Space, *, low_bytes: int, low_percent: float) -> bool:
+    """Whether a file system has enough free for the catalog and the log to grow."""
+    return space.free_bytes >= min(low_bytes, space.total_bytes * low_percent / 100)

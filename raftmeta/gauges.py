@@ -1,0 +1,99 @@
+"""The metanode's own metrics (docs/metrics.md)."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from raftmeta.queries import CatalogCounted
+from raftmeta.wire import Status
+
+COMMIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+TABLES = (
+    "buckets",
+    "versions",
+    "markers",
+    "stripes",
+    "dead_stripes",
+    "segments",
+    "uploads",
+    "trash",
+    "graveyard",
+    "sessions",
+)
+
+
+class RaftMetrics:
+    """What is counted as it happens."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.commit_seconds = Histogram(
+            "oss_raft_commit_seconds",
+            "Time from a proposal's arrival at the leader until it was applied.",
+            registry=registry,
+            buckets=COMMIT_BUCKETS,
+        )
+        self.request_commands = Histogram(
+            "oss_raft_request_commands",
+            "Commands in one proposing request.",
+            registry=registry,
+            buckets=BATCH_BUCKETS,
+        )
+
+
+class MetanodeCollector(Collector):
+    """What is looked up when somebody scrapes."""
+
+    def __init__(
+        self,
+        *,
+        status: Callable[[], Status],
+        journal_bytes: Callable[[], int],
+        count: Callable[[], CatalogCounted | None],
+    ) -> None:
+        self._status = status
+        self._journal_bytes = journal_bytes
+        self._count = count
+
+    def describe(self) -> Iterable[Metric]:
+        """None in advance: registering must not look anything up."""
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        """The registry's call."""
+        status = self._status()
+        for name, text, value in (
+            ("oss_raft_is_leader", "1 on the leader.", status.state == "leader"),
+            ("oss_raft_term", "Present Raft term.", status.term),
+            ("oss_raft_applied_index", "Last log index applied.", status.applied_index),
+            ("oss_raft_commit_index", "Last log index known committed.", status.commit_index),
+            ("oss_raft_journal_bytes", "Bytes of the Raft log on disk.", self._journal_bytes()),
+            ("oss_metadata_free_bytes", "Room beside the catalog.", status.free_bytes),
+        ):
+            yield GaugeMetricFamily(name, text, value=float(value))
+        counted = self._count()
+        if counted is not None:
+            yield from _catalog_metrics(counted)
+
+
+def _catalog_metrics(counted: CatalogCounted) -> Iterable[Metric]:
+    rows = GaugeMetricFamily("oss_catalog_rows", "Rows of the catalog.", labels=["table"])
+    for table in TABLES:
+        rows.add_metric([table], getattr(counted, table))
+    yield rows
+    missing = GaugeMetricFamily(
+        "oss_stripes_by_missing_shards",
+        "Stripes by how many of their shards are missing or bad.",
+        labels=["missing"],
+    )
+    for count, stripes in sorted(counted.missing.items()):
+        missing.add_metric([str(count)], stripes)
+    yield missing
+    yield GaugeMetricFamily(
+        "oss_logical_bytes", "Bytes of all versions as users see them.", counted.logical_bytes
+    )
+    yield GaugeMetricFamily(
+        "oss_stored_bytes", "Bytes of all stripes before coding.", counted.stored_bytes
+    )

@@ -1,0 +1,432 @@
+"""One metanode's life: empty, joining or voter, and the way between them.
+
+A `Metanode` owns the data folder, the running voter if there is one, and every background
+task. All of it belongs to one event loop.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from osscore.errors import NotReady, OutcomeUnknown, StoreError
+from ossd.clock import Clock, RandomBytes
+from ossd.disk import Disk
+from ossd.rpc import AioRpc
+from ossd.run import Stopper
+from ossd.signing import ClusterSecrets
+from raftmeta.admission import has_room
+from raftmeta.catalog.catalog import Catalog
+from raftmeta.catalog.soft import SoftState
+from raftmeta.client import read_status
+from raftmeta.commands import Collect, Collected, Entry
+from raftmeta.config import MetaConfig
+from raftmeta.forming import Forming, IntentFile, check_form
+from raftmeta.gauges import RaftMetrics
+from raftmeta.identity import (
+    CATALOG_NAME,
+    JOURNAL_NAME,
+    Identity,
+    MemberState,
+    MetadataFolder,
+)
+from raftmeta.joining import Installer, is_of_use, lists_me
+from raftmeta.journal import Journal
+from raftmeta.nodes import NodeWatch
+from raftmeta.queries import AnyQuery, CatalogCounted
+from raftmeta.settings import JournalSettings, RaftSettings
+from raftmeta.snapshots import SnapshotDesk
+from raftmeta.stewards.collection import Collection
+from raftmeta.voter import Voter, VoterSeams
+from raftmeta.wire import Form, Heartbeat, ProposeReply, QueryReply, Status
+
+TICK_S = 0.5
+JOIN_PAUSE_S = 0.5
+EXPECT_EVERY_TICKS = 10
+CONFIRM_S = 2.0
+ROLE = "raftmeta"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seams:
+    """What a metanode needs from outside."""
+
+    config: MetaConfig
+    clock: Clock
+    random: RandomBytes
+    disk: Disk
+    rpc: AioRpc
+    secrets: ClusterSecrets
+    metrics: RaftMetrics
+    stopper: Stopper
+    version: str
+
+
+class Metanode:
+    """`open` it, serve its handlers, `start` it, `close` it."""
+
+    def __init__(self, folder: MetadataFolder, seams: Seams) -> None:
+        self._folder = folder
+        self._seams = seams
+        self._clock = seams.clock
+        self._config = seams.config
+        self._voter: Voter | None = None
+        self._desk: SnapshotDesk | None = None
+        self._steward: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._lagging = asyncio.Event()
+        self._watch = NodeWatch(heartbeat_s=seams.config.heartbeat_s, tick_s=TICK_S)
+        self._has_room = True
+        self._free_bytes = 0
+        self._installer = Installer(folder=folder, rpc=seams.rpc, disk=seams.disk)
+        self.forming = Forming(
+            intents=IntentFile(folder.path, seams.disk),
+            identity=lambda: folder.identity,
+            become_voter=self._become_voter,
+            rpc=seams.rpc,
+            secrets=seams.secrets,
+            clock=seams.clock,
+            random=seams.random,
+            gc_grace_ms=round(seams.config.gc_grace_s * 1000),
+        )
+
+    async def start(self) -> None:
+        """Take part in the cluster, or begin to look for one.
+
+        Raises CorruptCatalog, CorruptJournal, OSError: this member must not take part.
+        """
+        await asyncio.to_thread(self._look_at_space)
+        if self._folder.identity.state is MemberState.VOTER:
+            await asyncio.to_thread(self._folder.remove_leftovers)
+            await self._start_voter()
+        else:
+            # It never voted: whatever state there is was not finished.
+            await asyncio.to_thread(self._folder.forget_state)
+            self._seams.stopper.tasks.spawn(self._join(), name="join")
+        self._seams.stopper.tasks.spawn(self._tick_for_ever(), name="tick")
+        self._seams.stopper.tasks.spawn(self._catch_up_for_ever(), name="catch-up")
+
+    async def close(self) -> None:
+        """Stop taking part. The stopper's tasks must have ended."""
+        await self._end_stewards()
+        async with self._changing:
+            await self._stop_voter()
+        self._folder.close()
+
+    # --- what the handlers ask -----------------------------------------------------------
+
+    async def propose(self, entries: Sequence[Entry]) -> ProposeReply:
+        """See Voter.propose. Raises NotReady while this metanode has no state."""
+        began_s = self._clock.monotonic_s()
+        reply = await self._running().propose(entries, admits_writes=self._has_room)
+        self._seams.metrics.commit_seconds.observe(self._clock.monotonic_s() - began_s)
+        self._seams.metrics.request_commands.observe(len(entries))
+        return reply
+
+    async def query(self, queries: Sequence[AnyQuery]) -> QueryReply:
+        """See Voter.query. Raises NotReady while this metanode has no state."""
+        return await self._running().query(queries, soft=self._soft_state())
+
+    def hear(self, heartbeat: Heartbeat) -> None:
+        """A blob daemon lives."""
+        self._watch.hear(heartbeat, now_s=self._clock.monotonic_s())
+
+    def snapshots(self) -> SnapshotDesk:
+        """Where full copies are made. Raises NotReady."""
+        if not self._running().is_formed or self._desk is None:
+            raise NotReady("The cluster is still being formed.")
+        return self._desk
+
+    def status(self) -> Status:
+        """Who this is and how it stands."""
+        identity, voter = self._folder.identity, self._voter
+        formed = voter is not None and voter.is_formed
+        return Status(
+            id=identity.id,
+            role=ROLE,
+            version=self._seams.version,
+            pid=os.getpid(),
+            state=self._state_word(voter),
+            leader=None if voter is None else voter.replica.leader_id,
+            term=0 if voter is None else voter.replica.term,
+            applied_index=0 if voter is None else voter.replica.applied_index,
+            commit_index=0 if voter is None else voter.replica.commit_index,
+            # Told only once the first command is applied: see joining.lists_me.
+            cluster_id=identity.cluster_id.hex() if formed else "",
+            members=identity.members,
+            free_bytes=self._free_bytes,
+        )
+
+    def why_not_ready(self) -> str | None:
+        """For /readyz: a reason, or None if this metanode can do its part."""
+        voter = self._voter
+        if voter is None:
+            return f"this metanode is {self._folder.identity.state}"
+        if voter.replica.leader_id is None:
+            return "no leader is known"
+        return None if voter.is_formed else "the cluster is still being formed"
+
+    def count(self) -> CatalogCounted | None:
+        """Totals of the local catalog; None without state."""
+        return None if self._voter is None else self._voter.count()
+
+    def journal_bytes(self) -> int:
+        """Bytes of the local log."""
+        return 0 if self._voter is None else self._voter.journal_bytes
+
+    def _running(self) -> Voter:
+        if self._voter is None:
+            raise NotReady(f"This metanode is {self._folder.identity.state}.")
+        return self._voter
+
+    def _soft_state(self) -> SoftState:
+        return self._watch.soft_state(now_s=self._clock.monotonic_s(), admits_writes=self._has_room)
+
+    def _state_word(self, voter: Voter | None) -> str:
+        identity = self._folder.identity
+        if voter is None:
+            # A voter without its parts is exchanging them for a newer copy.
+            return "joining" if identity.state is MemberState.VOTER else identity.state
+        return voter.role
+
+    # --- becoming and being a voter --------------------------------------------------------
+
+    async def _become_voter(self, form: Form) -> None:
+        """The end of forming: an empty member gets empty state and counts from now on."""
+        async with self._changing:
+            check_form(self._folder.identity, form)
+            if self._voter is None:
+                if self._folder.identity.state is not MemberState.VOTER:
+                    await asyncio.to_thread(self._make_first_state, form)
+                await self._start_voter()
+
+    def _make_first_state(self, form: Form) -> None:
+        disk = self._seams.disk
+        state = self._folder.begin_state()
+        Catalog(state / CATALOG_NAME, disk=disk).close()
+        Journal.create(state / JOURNAL_NAME, disk=disk).close()
+        self._folder.switch(state)
+        identity = self._folder.identity
+        self._folder.write_identity(
+            identity.with_cluster(MemberState.VOTER, form.cluster_id, form.members)
+        )
+
+    async def _start_voter(self) -> None:
+        identity = self._folder.identity
+        voter = await asyncio.to_thread(self._open_voter, identity)
+        self._desk = SnapshotDesk(
+            identity=identity,
+            directory=self._folder.path,
+            replica=voter.replica,
+            copy_to=voter.catalog.copy_to,
+            disk=self._seams.disk,
+        )
+        self._voter = voter
+        log.info("voter_started", extra={"id": identity.id, "state": voter.state.name})
+
+    def _open_voter(self, identity: Identity) -> Voter:
+        state = self._folder.current()
+        if state is None:
+            raise NotReady(f"{self._folder.path} says voter but holds no state.")
+        stopper = self._seams.stopper
+        voter = Voter(
+            identity=identity,
+            state=state,
+            seams=VoterSeams(
+                secrets=self._seams.secrets,
+                clock=self._clock,
+                disk=self._seams.disk,
+                settings=raft_settings(self._config),
+                bind=self._config.raft_bind,
+                on_fatal=stopper.fatal,
+                on_lag=lambda: _wake(self._loop, self._lagging),
+            ),
+        )
+        voter.start()
+        return voter
+
+    async def _stop_voter(self) -> Path | None:
+        """Close the running parts; answers the state folder they used."""
+        voter, self._voter, self._desk = self._voter, None, None
+        if voter is None:
+            return None
+        await voter.close()
+        return voter.state
+
+    # --- joining (SAFETY rule 21) ------------------------------------------------------------
+
+    async def _join(self) -> None:
+        """Until this metanode is a voter: look for a formed cluster that lists it."""
+        while self._folder.identity.state is not MemberState.VOTER:
+            for url in self._config.peers:
+                await self._try_to_join(url)
+            await self._clock.sleep(JOIN_PAUSE_S)
+
+    async def _try_to_join(self, peer_url: str) -> None:
+        try:
+            status = await read_status(self._seams.rpc, peer_url)
+            if not lists_me(status, self._folder.identity):
+                return
+            leader = next((each for each in status.members if each.id == status.leader), None)
+            async with self._changing:
+                identity = self._folder.identity
+                if identity.state is MemberState.VOTER:
+                    return
+                joining = identity.with_cluster(
+                    MemberState.JOINING, bytes.fromhex(status.cluster_id), status.members
+                )
+                if joining != identity:
+                    await asyncio.to_thread(self._folder.write_identity, joining)
+                    log.info("joining", extra={"cluster_id": status.cluster_id})
+            if leader is not None and leader.id != identity.id:
+                await self._join_from(leader.url)
+        except (StoreError, OSError) as error:
+            log.info("join_waits", extra={"peer": peer_url, "reason": str(error)})
+
+    async def _join_from(self, leader_url: str) -> None:
+        # No lock while fetching: Form is refused by the state written above.
+        state, head = await self._installer.fetch(leader_url, forgets=True)
+        async with self._changing:
+            await asyncio.to_thread(self._installer.install, state, head, own=None)
+            log.info("joined", extra={"applied_index": head.applied_index})
+            await self._start_voter()
+
+    # --- catching up ---------------------------------------------------------------------------
+
+    async def _catch_up_for_ever(self) -> None:
+        while True:
+            await self._lagging.wait()
+            try:
+                await self._catch_up()
+            except (StoreError, OSError) as error:
+                log.info("catch_up_waits", extra={"reason": str(error)})
+            await self._clock.sleep(JOIN_PAUSE_S)
+
+    async def _catch_up(self) -> None:
+        """Exchange the state of a voter that lags for a copy of the leader's.
+
+        The copy is fetched beside the running voter. Then all of it stops, is exchanged and
+        started again in this process: nothing of the old state is in use by then.
+        """
+        voter = self._voter
+        if voter is None or voter.replica.is_leader:
+            self._lagging.clear()
+            return
+        if voter.leader_url is None:
+            raise NotReady("No leader is known to catch up from.")
+        state, head = await self._installer.fetch(voter.leader_url, forgets=False)
+        async with self._changing:
+            applied_index = voter.catalog.applied_index
+            old_state = await self._stop_voter()
+            assert old_state is not None
+            try:
+                own = await asyncio.to_thread(
+                    Journal.open, old_state / JOURNAL_NAME, disk=self._seams.disk
+                )
+                try:
+                    if is_of_use(head, journal=own, applied_index=applied_index):
+                        await asyncio.to_thread(self._installer.install, state, head, own=own)
+                        log.info("caught_up", extra={"applied_index": head.applied_index})
+                finally:
+                    await asyncio.to_thread(own.close)
+                self._lagging.clear()
+                await self._start_voter()
+            except (StoreError, OSError) as error:
+                # Stopped half-way: only a start of the process sorts that out.
+                self._seams.stopper.fatal(error)
+                raise
+
+    # --- standing work -------------------------------------------------------------------------
+
+    async def _tick_for_ever(self) -> None:
+        ticks = 0
+        while True:
+            await self._tick(expect=ticks % EXPECT_EVERY_TICKS == 0)
+            ticks += 1
+            await self._clock.sleep(TICK_S)
+
+    async def _tick(self, *, expect: bool) -> None:
+        term = await self._confirmed_term()
+        self._watch.tick(now_s=self._clock.monotonic_s(), term=term)
+        voter = self._voter
+        if expect and voter is not None and term is not None:
+            nodes = voter.describe(SoftState()).nodes
+            self._watch.expect(node.node for node in nodes)
+        await asyncio.to_thread(self._look_at_space)
+        if voter is not None and voter.replica.is_leader and voter.is_formed:
+            self._begin_stewards(voter)
+        else:
+            await self._end_stewards()
+
+    async def _confirmed_term(self) -> int | None:
+        """The term this metanode leads if a majority says so now."""
+        voter = self._voter
+        if voter is None or not voter.replica.is_leader:
+            return None
+        term = voter.replica.term
+        try:
+            async with asyncio.timeout(CONFIRM_S):
+                await voter.replica.confirm_read()
+        except (StoreError, TimeoutError):
+            return None
+        return term if voter.replica.term == term else None
+
+    def _look_at_space(self) -> None:
+        space = self._seams.disk.space(self._folder.path)
+        fits = has_room(
+            space,
+            low_bytes=self._config.low_space_bytes,
+            low_percent=self._config.low_space_percent,
+        )
+        if fits != self._has_room:
+            log.warning("metadata_space", extra={"low": not fits, "free_bytes": space.free_bytes})
+        self._has_room, self._free_bytes = fits, space.free_bytes
+
+    def _begin_stewards(self, voter: Voter) -> None:
+        if self._steward is not None:
+            return
+
+        async def propose(command: Collect) -> Collected:
+            entry = Entry(session=0, seq=0, command=command)
+            reply = await voter.propose([entry], admits_writes=True)
+            result = reply.results[0]
+            if not isinstance(result, Collected):
+                raise OutcomeUnknown(f"Collect answered {result}.")
+            return result
+
+        collection = Collection(
+            count=voter.count,
+            propose=propose,
+            clock=self._clock,
+            grace_ms=round(self._config.gc_grace_s * 1000),
+        )
+        self._steward = self._seams.stopper.tasks.spawn(collection.run(), name="collection")
+
+    async def _end_stewards(self) -> None:
+        steward, self._steward = self._steward, None
+        if steward is not None:
+            steward.cancel()
+            await asyncio.wait({steward})
+
+
+def raft_settings(config: MetaConfig) -> RaftSettings:
+    """The Raft layer's settings: a quarter of the log is kept at a cut, in eight segments."""
+    size_bytes = config.journal_bytes
+    return RaftSettings(
+        journal=JournalSettings(
+            segment_bytes=max(size_bytes // 8, 1),
+            cut_bytes=size_bytes,
+            keep_bytes=size_bytes // 4,
+        )
+    )
+
+
+def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    """Set an event from any thread; a loop that has ended has nobody to wake."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(event.set)
