@@ -78,9 +78,12 @@ CORE_BANNED = {
 # The seams: an outside module and the only modules of ours that may import it. `cli` is a
 # person's tool with no simulated twin; a role's `__main__` is its composition root.
 DISK_SIDE = ("ossd.disk", "cli")
+# The transport class of PySyncObj and the TCP links behind it; a simulation binds another.
+RAFT_LINKS = ("raftmeta.transport", "raftmeta.tcp_link", "raftmeta.tcp_links")
 SEAMS = {
     "time": ("ossd.clock", "cli"),
-    "random": ("ossd.clock",),
+    # The replica seeds a generator for election jitter from the randomness it was given.
+    "random": ("ossd.clock", "raftmeta.replica"),
     "secrets": ("ossd.clock", "cli"),
     "uuid": (),
     "os": ("ossd.clock", "ossd.config", "ossd.disk", "ossd.run", "cli"),
@@ -92,7 +95,7 @@ SEAMS = {
     "tempfile": DISK_SIDE,
     "sqlite3": ("raftmeta.catalog", "blobd.index"),
     "sqlite_utils": ("raftmeta.catalog", "blobd.index", "cli"),
-    "socket": ("ossd.http", "ossd.rpc", "ossd.server", "raftmeta.transport", "cli"),
+    "socket": ("ossd.http", "ossd.rpc", "ossd.server", "cli", *RAFT_LINKS),
     "select": (),
     "selectors": (),
     "socketserver": (),
@@ -103,7 +106,7 @@ SEAMS = {
     "httpx": (),
     "aiohttp": ("ossd.rpc", "cli"),
     "tornado": ("ossd", "raftmeta.handlers", "blobd.handlers", *DIALECTS),
-    "pysyncobj": ("raftmeta.pysync", "raftmeta.transport", "raftmeta.replica"),
+    "pysyncobj": ("raftmeta.pysync", "raftmeta.replica", *RAFT_LINKS),
     "subprocess": ("cli",),
     "multiprocessing": (),
     # Pickles run code; SAFETY wants our data as structs.
