@@ -11,6 +11,7 @@ are only ever appended to and dropped whole, oldest first, so cutting the log co
 nothing and no step of it can tear.
 """
 
+import threading
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class LogEntry:
 
 
 class Journal:
-    """Owned by one thread; the caller holds the lock on the folder."""
+    """Owned by one thread, but for `term_at`; the caller holds the lock on the folder."""
 
     def __init__(
         self, directory: Path, *, disk: Disk, settings: JournalSettings, random: RandomBytes
@@ -69,6 +70,7 @@ class Journal:
         self._cached_bytes = 0
         self._dirty = False
         self._failed = False
+        self._shifting = threading.Lock()  # base and columns change together
 
     # --- making and opening -----------------------------------------------------------
 
@@ -191,11 +193,12 @@ class Journal:
         return self._terms[-1] if self._terms else self.base_term
 
     def term_at(self, index: int) -> int | None:
-        """Term of an entry or of the base; None for what is not in the log."""
-        if index == self.base_index:
-            return self.base_term
-        at = index - self.base_index - 1
-        return self._terms[at] if 0 <= at < len(self._terms) else None
+        """Term of an entry or of the base; None for what is not in the log. Any thread."""
+        with self._shifting:
+            if index == self.base_index:
+                return self.base_term
+            at = index - self.base_index - 1
+            return self._terms[at] if 0 <= at < len(self._terms) else None
 
     def entries(self, first: int, *, bytes_max: int, count_max: int = 1 << 30) -> list[LogEntry]:
         """Entries from `first` on; at least one if there is one, then within the bounds.
@@ -229,13 +232,8 @@ class Journal:
 
     @property
     def size_bytes(self) -> int:
-        """All segments together."""
-        return sum(segment.size_bytes for segment in self._segments)
-
-    @property
-    def cut_due(self) -> bool:
-        """Whether the journal is longer than it should be."""
-        return self.size_bytes > self._settings.cut_bytes
+        """All segments together. Any thread."""
+        return sum(segment.size_bytes for segment in tuple(self._segments))
 
     # --- writing ------------------------------------------------------------------------
 
@@ -345,10 +343,11 @@ class Journal:
             self._uncache(self.base_index + gone + 1)
             gone += 1
         if gone:
-            self.base_term = self._terms[gone - 1]
-            self.base_index += gone
-            for column in self._columns():
-                del column[:gone]
+            with self._shifting:
+                self.base_term = self._terms[gone - 1]
+                self.base_index += gone
+                for column in self._columns():
+                    del column[:gone]
 
     def _columns(self) -> Iterator["array[int]"]:
         yield from (self._terms, self._sequences, self._offsets, self._lengths)
@@ -386,8 +385,9 @@ class Journal:
             keep = 0
         else:
             keep = first_index - self.base_index - 1
-        for column in self._columns():
-            del column[keep:]
+        with self._shifting:
+            for column in self._columns():
+                del column[keep:]
         self.synced_index = min(self.synced_index, self.last_index)
 
     def _close_files(self) -> None:

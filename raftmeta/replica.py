@@ -12,7 +12,7 @@ import os
 import random as _random
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -30,49 +30,16 @@ from osscore.errors import (
 from ossd.clock import Clock, RandomBytes, system_random
 from ossd.disk import Disk
 from raftmeta.commands import AnyResult
-from raftmeta.engine import Applied, Engine
-from raftmeta.engine import StateMachine as ApplyingMachine
+from raftmeta.engine import Applied, Engine, StateMachine
 from raftmeta.journal import Journal
 from raftmeta.link_session import KeySource
 from raftmeta.settings import RaftIdentity, RaftSettings
 from raftmeta.tcp_links import TcpLinks
 from raftmeta.transport import Links
-from raftmeta.wire import Member
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-class StateMachine(ApplyingMachine, Protocol):
-    """The catalog, as the replica needs it."""
-
-    def checkpoint(self) -> int:
-        """Make what is applied durable, whole and synced; answers its index. Called from a
-        thread of its own while `apply` goes on in the tick thread."""
-
-    def copy_to(self, path: Path) -> int:
-        """Write a consistent copy; answers the index it holds."""
-
-
-class MemberIdentity(Protocol):
-    """Who this member is (raftmeta.identity.Identity)."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-
-    @property
-    def raft(self) -> str:
-        """host:port to listen on."""
-
-    @property
-    def cluster_id(self) -> bytes:
-        """The cluster it belongs to."""
-
-    @property
-    def members(self) -> Sequence[Member]:
-        """All voters, itself included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +60,7 @@ class Replica:
     def __init__(
         self,
         *,
-        identity: MemberIdentity,
+        identity: RaftIdentity,
         directory: Path,
         machine: StateMachine,
         secrets: KeySource,
@@ -106,7 +73,7 @@ class Replica:
         links: Links | None = None,
     ) -> None:
         self._settings = settings or RaftSettings()
-        self._identity = raft_identity(identity)
+        self._identity = identity
         self._directory = directory
         self._machine = machine
         self._clock = clock
@@ -129,9 +96,7 @@ class Replica:
         self._running = False
         self._stopping = threading.Event()
         self._ticks = 0
-        self._checkpointing = False
-        self._checkpoint_failure: BaseException | None = None
-        self._cut_declined_at = 0
+        self._cut_due_bytes = self._settings.journal.cut_bytes
         self._thread: threading.Thread | None = None
         self._watch: threading.Thread | None = None
 
@@ -213,6 +178,10 @@ class Replica:
         """Highest log entry known committed."""
         return self._state.commit_index
 
+    def term_at(self, index: int) -> int | None:
+        """Term of a log entry; None if it is not, or no longer, in the log."""
+        return self._journal.term_at(index)
+
     # --- what it does ---------------------------------------------------------------------
 
     async def propose(self, blob: bytes) -> list[AnyResult]:
@@ -264,16 +233,28 @@ class Replica:
         """As the leader: believe nothing that member acknowledged, it may have lost it."""
         self._give(lambda engine: engine.forget_match(member_id))
 
+    async def entry_term(self, index: int) -> int | None:
+        """Like `term_at`, asked in the tick thread: exact while the log is being cut."""
+        answer: _Answer[tuple[int | None]] = _Answer()
+        self._give(lambda _engine: answer.set((self._journal.term_at(index),)))
+        late = NotReady("The log did not answer in time.")
+        return (await answer.wait(self._settings.read_deadline_s, late))[0]
+
+    @property
+    def cut_due(self) -> bool:
+        """Whether the log should be cut: checkpoint the catalog, then call `cut_log`."""
+        return self._running and self._journal.size_bytes > self._cut_due_bytes
+
     def cut_log(self, applied_index_durable: int) -> None:
         """Drop log segments that a durable catalog of that index makes needless; the tail
-        that followers briefly away need stays. Also happens by itself when due."""
+        that followers briefly away need stays."""
 
         def order(engine: Engine) -> None:
-            freed_bytes = engine.cut_log(applied_index_durable)
-            if freed_bytes:
-                log.info("raft_log_cut", extra={"freed_bytes": freed_bytes})
-            else:
-                self._cut_declined_at = self._journal.size_bytes
+            engine.cut_log(applied_index_durable)
+            # What could not go now is not worth another try before a segment's growth.
+            settings = self._settings.journal
+            growth = self._journal.size_bytes + settings.segment_bytes
+            self._cut_due_bytes = max(settings.cut_bytes, growth)
 
         self._give(order)
 
@@ -300,10 +281,6 @@ class Replica:
         self._engine.tick(wait_s)
         self._publish()
         self._ticks += 1
-        if self._checkpoint_failure is not None:
-            raise self._checkpoint_failure
-        if self._journal.cut_due and not self._checkpointing:
-            self._begin_checkpoint()
 
     def _publish(self) -> None:
         core = self._engine.core
@@ -341,26 +318,6 @@ class Replica:
                 log.error("raft_stalled", extra={"limit_s": self._settings.stall_limit_s})
                 self._on_fatal(TimeoutError(f"no Raft tick ended in {looks} s"))
                 return
-
-    def _begin_checkpoint(self) -> None:
-        size_bytes = self._journal.size_bytes
-        if size_bytes < self._cut_declined_at + self._settings.journal.segment_bytes:
-            return  # what the last cut could not drop has not changed by a segment yet
-        self._cut_declined_at = 0
-        self._checkpointing = True
-        name = "catalog-checkpoint"
-        threading.Thread(target=self._checkpoint, name=name, daemon=True).start()
-
-    def _checkpoint(self) -> None:
-        try:
-            durable_index = self._machine.checkpoint()
-        except BaseException as error:  # noqa: BLE001 - boundary of a thread; the tick raises it
-            # What a catalog that cannot be made durable does next nobody knows.
-            self._checkpoint_failure = error
-        else:
-            with contextlib.suppress(NotReady):
-                self.cut_log(durable_index)
-        self._checkpointing = False
 
     # --- handing over ---------------------------------------------------------------------
 
@@ -410,13 +367,3 @@ class _Answer(Generic[T]):
         if isinstance(outcome, StoreError):
             raise outcome
         return outcome
-
-
-def raft_identity(identity: MemberIdentity) -> RaftIdentity:
-    """The part of an identity that Raft needs."""
-    return RaftIdentity(
-        member_id=identity.id,
-        members={member.id: member.raft for member in identity.members},
-        bind=identity.raft,
-        cluster_id=identity.cluster_id,
-    )

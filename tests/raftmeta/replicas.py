@@ -14,22 +14,10 @@ from ossd.signing import ClusterSecrets
 from raftmeta.commands import AnyResult, Done
 from raftmeta.journal import Journal
 from raftmeta.replica import Replica
-from raftmeta.settings import RaftSettings
-from raftmeta.wire import Member
+from raftmeta.settings import RaftIdentity, RaftSettings
 
 CLUSTER_ID = b"c" * 16
 SECRETS = ClusterSecrets(current="a secret only the tests know")
-
-
-@dataclass(frozen=True)
-class TestIdentity:
-    """Shaped like raftmeta.identity.Identity."""
-
-    __test__ = False
-    id: str
-    raft: str
-    members: tuple[Member, ...]
-    cluster_id: bytes = CLUSTER_ID
 
 
 class RememberingMachine:
@@ -75,17 +63,13 @@ class Trio:
 
     def __post_init__(self) -> None:
         ports = free_ports(3)
-        self.members = tuple(
-            Member(id=f"meta-{at}", raft=f"127.0.0.1:{port}", url="http://unused")
-            for at, port in enumerate(ports, 1)
-        )
-        for member in self.members:
-            self.machines[member.id] = RememberingMachine()
-            Journal.create(self.root / member.id, disk=self.disk).close()
+        self.members = {f"meta-{at}": f"127.0.0.1:{port}" for at, port in enumerate(ports, 1)}
+        for member_id in self.members:
+            self.machines[member_id] = RememberingMachine()
+            Journal.create(self.root / member_id, disk=self.disk).close()
 
-    def identity(self, member_id: str) -> TestIdentity:
-        address = next(member.raft for member in self.members if member.id == member_id)
-        return TestIdentity(member_id, address, self.members)
+    def identity(self, member_id: str) -> RaftIdentity:
+        return RaftIdentity(member_id, self.members, self.members[member_id], CLUSTER_ID)
 
     def start(self, member_id: str, secrets: ClusterSecrets | None = None) -> Replica:
         replica = Replica(
@@ -103,8 +87,8 @@ class Trio:
         return replica
 
     def start_all(self) -> None:
-        for member in self.members:
-            self.start(member.id)
+        for member_id in self.members:
+            self.start(member_id)
 
     def stop(self, member_id: str) -> None:
         self.replicas.pop(member_id).stop()
