@@ -302,6 +302,8 @@ class Handler(tornado.web.RequestHandler):
         if isinstance(error, StreamClosedError):
             self._gone()
             return
+        if status_code == 405:
+            error = MethodNotAllowed(allow=self.allowed_methods())
         self.answer_error(_store_error(error, status_code))
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:

@@ -55,19 +55,19 @@ class Service:
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
         self.draining = False
-        self._active_count = 0
+        self.active_count = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     def began(self) -> None:
         """A request has arrived."""
-        self._active_count += 1
+        self.active_count += 1
         self._idle.clear()
 
     def ended(self) -> None:
         """A request was answered or given up."""
-        self._active_count -= 1
-        if not self._active_count:
+        self.active_count -= 1
+        if not self.active_count:
             self._idle.set()
 
     async def idle(self) -> None:
@@ -92,6 +92,11 @@ class Server:
         self._listener = listener
         self._service = service
         self.port = port
+
+    @property
+    def active_count(self) -> int:
+        """How many requests are under way."""
+        return self._service.active_count
 
     async def stop(self, grace_s: float) -> None:
         """Accept nothing more, let requests under way end for `grace_s`, cut the rest."""
