@@ -108,7 +108,8 @@ class Catalog:
         """
         with self._writing:
             index = self._head.applied_index
-            self._writer.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+            # As a script: `execute` would step it once, which frees one page.
+            self._writer.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES});")
             row = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             busy, wal_pages, moved_pages = row
             if busy and wal_pages != moved_pages:

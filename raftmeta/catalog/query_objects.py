@@ -21,7 +21,7 @@ _SEGMENTS_MAX = 1000
 _VERSIONS_MAX = 1000
 
 # The segment that holds byte `first` begins at or before it; those after it follow.
-_SEGMENTS = (
+SEGMENTS = (
     "SELECT g.start, g.length, g.stripe_offset, s.row, s.stripe, s.profile_data,"
     " s.profile_parity, s.plain_bytes, s.stored_bytes, s.stored_crc, s.frames, s.coding_kind,"
     " s.coding_data, s.coding_parity, s.shard_bytes, s.shard_crcs, s.slots"
@@ -101,7 +101,7 @@ def _segments(
     reading: Reading, manifest: int, *, first: int, last: int, segments_max: int
 ) -> tuple[Segment, ...]:
     limit = max(1, min(segments_max, _SEGMENTS_MAX))
-    rows = reading.db.execute(_SEGMENTS, (manifest, max(0, first), last, limit))
+    rows = reading.db.execute(SEGMENTS, (manifest, max(0, first), last, limit))
     return tuple(_segment(row) for row in rows)
 
 

@@ -16,6 +16,7 @@ from raftmeta.commands import (
     ObjectDeleted,
     ObjectPut,
     PutObject,
+    StripesBody,
     Undelete,
 )
 from raftmeta.queries import (
@@ -140,17 +141,11 @@ def test_sizes_must_add_up_and_a_refusal_changes_nothing(driver: Driver) -> None
         bucket="bucket",
         key="k",
         attributes=ObjectAttributes(size_bytes=999),
-        body=driver_body(draft),
+        body=StripesBody(stripes=(draft,)),
     )
     assert refusal(driver.run(put)) == "ContentMismatch"
     assert driver.ask(CountCatalog()) == before
     assert isinstance(driver.put("k", draft), ObjectPut), "the refused draft may be named later"
-
-
-def driver_body(*drafts: object) -> object:
-    from raftmeta.commands import StripesBody
-
-    return StripesBody(stripes=drafts)  # type: ignore[arg-type]
 
 
 def test_a_copy_shares_the_bytes_and_outlives_its_source(driver: Driver) -> None:

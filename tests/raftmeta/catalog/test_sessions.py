@@ -1,5 +1,7 @@
 """Exactly once (SAFETY rule 19) and catalog time (SAFETY rule 17)."""
 
+import sqlite3
+
 import pytest
 
 from osscore.model import ObjectAttributes
@@ -12,6 +14,7 @@ from raftmeta.commands import (
     Entry,
     InlineBody,
     ObjectPut,
+    OpenSession,
     PutObject,
     SessionOpened,
 )
@@ -115,15 +118,9 @@ def test_an_entry_cannot_acknowledge_its_own_answer(driver: Driver) -> None:
 
 
 def test_sessions_never_share_a_number(driver: Driver) -> None:
-    opened = driver.apply(*[Entry(0, 0, open_command()) for _ in range(3)])
+    opened = driver.apply(*[Entry(0, 0, OpenSession()) for _ in range(3)])
     numbers = {result.session for result in opened if isinstance(result, SessionOpened)}
     assert len(numbers | {driver.session}) == 4
-
-
-def open_command() -> object:
-    from raftmeta.commands import OpenSession
-
-    return OpenSession()
 
 
 def test_catalog_time_grows_with_each_batch_even_if_clocks_go_back(driver: Driver) -> None:
@@ -167,8 +164,6 @@ def test_up_to_an_hour_is_no_jump(driver: Driver, minutes: int) -> None:
 
 
 def rows(driver: Driver, table: str) -> int:
-    import sqlite3
-
     db = sqlite3.connect(driver.path)
     try:
         return int(db.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])

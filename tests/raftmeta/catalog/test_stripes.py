@@ -1,5 +1,6 @@
 """Naming, dedup, damage and collection of stripes: SAFETY rules 1 to 7, 9, 11."""
 
+import msgspec
 import pytest
 
 from osscore.model import ShardIdentity, SlotState, StripeDraft
@@ -26,7 +27,7 @@ from raftmeta.queries import (
     TrashRead,
     Unwanted,
 )
-from tests.raftmeta.catalog.harness import GRACE_MS, Driver, refusal
+from tests.raftmeta.catalog.harness import GRACE_MS, Driver, refusal, register_command
 
 
 def stripe_of(driver: Driver, key: str, segment: int = 0) -> object:
@@ -145,7 +146,7 @@ def test_nothing_is_mapped_onto_an_unhealthy_stripe(driver: Driver, damage: str)
         second = driver.draft(1)
     else:
         driver.run(SetDiskState(disk=1, state="lost"))
-        driver.run(register(4))
+        driver.run(register_command(4))
         second = driver.draft(1, disks=(4, 2, 3))
     driver.put("b", second)
     assert stripe_of(driver, "b").stripe == second.stripe  # type: ignore[attr-defined]
@@ -217,8 +218,6 @@ def test_a_draining_disk_still_counts(driver: Driver) -> None:
 
 
 def broken(driver: Driver) -> list[StripeDraft]:
-    import msgspec
-
     good = driver.draft(1)
     replace = msgspec.structs.replace
     return [
@@ -291,7 +290,7 @@ def test_a_time_jump_pauses_claims(driver: Driver) -> None:
 def test_expected_slots_page_by_stripe(driver: Driver) -> None:
     for content in range(5):
         driver.put(f"k{content}", driver.draft(content, disks=(1, 2, 3)))
-    driver.run(register(4))
+    driver.run(register_command(4))
     first = driver.ask(ExpectedSlots(disk=2, limit=3))
     assert isinstance(first, SlotsExpected)
     rest = driver.ask(ExpectedSlots(disk=2, after_row=first.next_row, limit=3))
@@ -299,9 +298,3 @@ def test_expected_slots_page_by_stripe(driver: Driver) -> None:
     assert (len(first.slots), len(rest.slots), rest.next_row) == (3, 2, 0)
     assert {(slot.identity.index, slot.crc) for slot in first.slots} == {(1, 2)}
     assert driver.ask(ExpectedSlots(disk=4)) == SlotsExpected(slots=())
-
-
-def register(number: int) -> object:
-    from tests.raftmeta.catalog.harness import register_command
-
-    return register_command(number)
