@@ -1,0 +1,194 @@
+"""Three real metanodes: forming, losing the leader, losing power, losing a folder, noise."""
+
+import asyncio
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from osscore.errors import AlreadyFormed, BucketAlreadyExists
+from ossd.rpc import AioRpc
+from raftmeta.catalog.catalog import Catalog
+from raftmeta.client import MetaClient, bootstrap
+from raftmeta.commands import CreateBucket, Done
+from raftmeta.identity import CATALOG_NAME
+from raftmeta.queries import BucketsListed, ClusterDescribed, GetCluster, ListBuckets
+from raftmeta.wire import Bootstrap
+from tests.cluster.harness import Cluster, Metanode, wait_until
+
+pytestmark = pytest.mark.cluster
+
+
+async def create(client: MetaClient, *names: str) -> None:
+    await asyncio.gather(*(client.propose(CreateBucket(bucket=name), Done) for name in names))
+
+
+async def names(client: MetaClient) -> set[str]:
+    listed = await client.query(ListBuckets(), BucketsListed)
+    return {bucket.name for bucket in listed.buckets}
+
+
+def fingerprint(metanode: Metanode, copy: Path) -> bytes:
+    """The content of a stopped metanode's catalog, looked at in a copy."""
+    state = metanode.data / (metanode.data / "CURRENT").read_text().strip()
+    copy.mkdir()
+    for file in state.glob(f"{CATALOG_NAME}*"):
+        (copy / file.name).write_bytes(file.read_bytes())
+    catalog = Catalog(copy / CATALOG_NAME)
+    try:
+        return catalog.fingerprint()
+    finally:
+        catalog.close()
+
+
+def same_applied(cluster: Cluster) -> bool:
+    statuses = cluster.statuses()
+    return len(statuses) == len(cluster.metanodes) and len({s.applied_index for s in statuses}) == 1
+
+
+def test_formed_once_and_serves_the_formed_cluster(tmp_path: Path) -> None:
+    with Cluster(tmp_path) as cluster:
+        cluster.form_metanodes(3)
+        assert cluster.formed is not None and cluster.formed.root_secret_key
+
+        async def story(client: MetaClient) -> None:
+            described = await client.query(GetCluster(), ClusterDescribed)
+            assert cluster.formed is not None
+            assert described.cluster_id == cluster.formed.cluster_id
+            await create(client, "photos")
+            with pytest.raises(BucketAlreadyExists):
+                await client.propose(CreateBucket(bucket="photos"), Done)
+            assert await names(client) == {"photos"}
+
+        cluster.run(story)
+
+        async def again(rpc: AioRpc) -> None:
+            members = tuple(each.member for each in cluster.metanodes)
+            with pytest.raises(AlreadyFormed):
+                await bootstrap(rpc, cluster.metanodes[1].url, Bootstrap(members=members))
+
+        cluster.run_rpc(again)
+        assert [metanode.stop() for metanode in cluster.metanodes] == [0, 0, 0]
+        for metanode in cluster.metanodes:
+            assert "Traceback" not in metanode.log.read_text()
+
+
+def test_first_member_bootstraps_by_itself_when_told_the_members(tmp_path: Path) -> None:
+    environment = {"OSS_ROOT_ACCESS_KEY": "ROOT", "OSS_ROOT_SECRET_KEY": "root-secret-key"}
+    with Cluster(tmp_path, environment=environment) as cluster:
+        cluster.add_metanodes(3, bootstrap_first=True)
+        for metanode in cluster.metanodes:
+            metanode.wait_ready()
+        cluster.run(lambda client: create(client, "photos"))
+        log = cluster.metanodes[0].log.read_text()
+        assert "OSS_SYSTEM_TOKEN=" in log  # generated: shown once
+        assert "root-secret-key" not in log
+
+
+def test_killing_the_leader_loses_nothing_and_the_next_write_succeeds(tmp_path: Path) -> None:
+    with Cluster(tmp_path) as cluster:
+        cluster.form_metanodes(3)
+        expected: set[str] = set()
+
+        async def story(client: MetaClient) -> float:
+            acknowledged = [f"before-{number}" for number in range(100)]
+            await create(client, *acknowledged)
+            expected.update(acknowledged)
+            leader = await asyncio.to_thread(cluster.leader)
+            leader.kill()
+            began_s = time.monotonic()
+            await create(client, "after")
+            outage_s = time.monotonic() - began_s
+            expected.add("after")
+            assert await names(client) == expected
+            return outage_s
+
+        assert cluster.run(story) < 10
+        dead = next(each for each in cluster.metanodes if not each.is_running)
+        dead.start()
+        wait_until(lambda: same_applied(cluster), what="the killed one to catch up")
+
+
+def test_kill_of_all_three_loses_no_acknowledged_write(tmp_path: Path) -> None:
+    with Cluster(tmp_path) as cluster:
+        cluster.form_metanodes(3)
+        acknowledged: set[str] = set()
+
+        async def write(client: MetaClient) -> None:
+            async def one(name: str) -> None:
+                await create(client, name)
+                acknowledged.add(name)
+
+            writers = [asyncio.ensure_future(one(f"bucket-{n}")) for n in range(600)]
+            await asyncio.wait(writers[:100])
+            for metanode in cluster.metanodes:
+                metanode.kill()
+            for writer in writers:
+                writer.cancel()
+            await asyncio.wait(writers)
+
+        cluster.run(write)
+        assert len(acknowledged) >= 100
+        for metanode in cluster.metanodes:
+            metanode.start()
+        assert acknowledged <= cluster.run(names)
+
+
+def test_a_wiped_metanode_joins_by_itself_and_becomes_identical(tmp_path: Path) -> None:
+    with Cluster(tmp_path) as cluster:
+        cluster.form_metanodes(3)
+        cluster.run(lambda client: create(client, *(f"bucket-{n}" for n in range(50))))
+        leader = cluster.leader()
+        wiped = next(each for each in cluster.metanodes if each is not leader)
+        wiped.kill()
+        wiped.wipe()
+        cluster.run(lambda client: create(client, "while-away"))
+        wiped.start()
+        wiped.wait_ready()
+        cluster.run(lambda client: create(client, "back-again"))
+        wait_until(lambda: same_applied(cluster), what="the wiped one to catch up")
+        for metanode in cluster.metanodes:
+            metanode.stop()
+        prints = {fingerprint(each, tmp_path / f"look-{each.name}") for each in cluster.metanodes}
+        assert len(prints) == 1
+
+
+def test_a_follower_behind_the_log_catches_up_by_a_copy(tmp_path: Path) -> None:
+    environment = {"OSS_JOURNAL_BYTES": "64KiB"}
+    with Cluster(tmp_path, environment=environment) as cluster:
+        cluster.form_metanodes(3)
+        leader = cluster.leader()
+        away = next(each for each in cluster.metanodes if each is not leader)
+        away.kill()
+
+        async def fill(client: MetaClient) -> None:
+            for block in range(15):
+                await create(client, *(f"b-{block}-{number}-{'x' * 40}" for number in range(200)))
+
+        cluster.run(fill)
+        wait_until(
+            lambda: "raft_log_cut" in leader.log.read_text(), what="the leader to cut its log"
+        )
+        away.start()
+        wait_until(lambda: same_applied(cluster), what="the late one to catch up", deadline_s=30)
+        assert "caught_up" in away.log.read_text()
+        for metanode in cluster.metanodes:
+            metanode.stop()
+        prints = {fingerprint(each, tmp_path / f"look-{each.name}") for each in cluster.metanodes}
+        assert len(prints) == 1
+
+
+def test_garbage_on_both_ports_harms_nothing(tmp_path: Path) -> None:
+    with Cluster(tmp_path) as cluster:
+        cluster.form_metanodes(3)
+        for metanode in cluster.metanodes:
+            for address in (metanode.member.raft, metanode.url.removeprefix("http://")):
+                host, port = address.split(":")
+                for noise in (os.urandom(5000), b"GET / HTTP/1.1\r\n\r\n", b"\x80\x04" * 50):
+                    with socket.create_connection((host, int(port)), timeout=5) as peer:
+                        peer.sendall(noise)
+        cluster.run(lambda client: create(client, "photos"))
+        assert cluster.run(names) == {"photos"}
+        assert all(metanode.is_running for metanode in cluster.metanodes)
