@@ -8,7 +8,7 @@ import errno
 import logging
 from collections.abc import Sequence
 
-from blobd.record import Entry, align, pack_entry
+from blobd.record import align
 from blobd.volume import VolumeName, encode_seal, new_name
 from blobd.volumefiles import VolumeFiles, VolumeInfo
 from osscore.errors import DiskFailing, DiskFull, StoreError
@@ -73,15 +73,16 @@ class Appender:
         if self.problem:
             raise DiskFailing(f"The disk is read-only: {self.problem}")
 
-    def append(self, pieces: Sequence[Bytes], entries: Sequence[Entry]) -> None:
+    def append(self, pieces: Sequence[Bytes], table: Bytes, record_count: int) -> None:
         """Write records to the prepared volume's end and sync them; all durable on return.
+
+        `table`: their entries for the seal, packed.
 
         Raises DiskFull (none of them counts), DiskFailing (nothing is known of them).
         """
         self._write(pieces)
-        for entry in entries:
-            self._table += pack_entry(entry)
-        self._record_count += len(entries)
+        self._table += table
+        self._record_count += record_count
 
     def roll(self) -> None:
         """Seal the active volume; the next record begins another. Raises DiskFailing."""

@@ -4,18 +4,19 @@ Runs in the disk's one writing thread, so each decision sees all earlier ones. L
 record only after its sync.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from blobd.appender import Appender
 from blobd.index import Change, Index, Location, State, VolumeRow
 from blobd.reading import read_record
 from blobd.record import (
-    Entry,
     Header,
     RecordType,
     encode,
     entry_of,
+    pack_entry,
     record_bytes,
     tombstone,
     with_since,
@@ -32,8 +33,7 @@ FRESH_ROWS_MAX = 200_000
 """Rows the index may hold unflushed; beyond, its file cannot be written and PUT is refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(NamedTuple):
     """Store a shard; `crc` and `block_crcs` are known to be those of `body`."""
 
     key: bytes
@@ -48,8 +48,7 @@ class Put:
         return record_bytes(len(self.body))
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(NamedTuple):
     """Delete an identity, and remember that it never returns, known or not."""
 
     key: bytes
@@ -60,8 +59,7 @@ class Delete:
         return record_bytes(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """Copy a record to the end, unless `key` has left the place `was` meanwhile."""
 
     key: bytes
@@ -75,15 +73,19 @@ class Move:
         return record_bytes(len(self.body))
 
 
-@dataclass(frozen=True, slots=True)
-class Roll:
+class Roll(NamedTuple):
     """Seal the active volume if it is `number`."""
 
     number: int
-    size_bytes: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Nothing, as far as a batch is concerned."""
+        return 0
 
 
-Operation = Put | Delete | Move | Roll
+Record = Put | Delete | Move
+Operation = Record | Roll
 Outcome = bool | StoreError
 
 
@@ -96,7 +98,9 @@ class _Batch:
     room_bytes: int
     now_ms: int
     pieces: list[Bytes] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
+    table: bytearray = field(default_factory=bytearray)
+    record_count: int = 0
+    known: Mapping[bytes, Location] = field(default_factory=dict)
     changes: dict[bytes, Change] = field(default_factory=dict)
 
     @property
@@ -107,21 +111,23 @@ class _Batch:
         self, header: Header, body: Bytes, *, old: Location | None, state: State = State.LIVE
     ) -> None:
         """Append a record that takes the place of `old`."""
-        entry = entry_of(header, self.offset, damaged=state == State.DAMAGED)
+        key, size_bytes = header.key, header.body_bytes
+        # By position, for speed: volume, offset, size, CRC, state, since, target.
         new = Location(
-            volume=self.number,
-            offset=self.offset,
-            size_bytes=header.body_bytes,
-            crc=header.body_crc,
-            state=state,
-            since=header.since,
-            target=header.target,
+            self.number,
+            self.offset,
+            size_bytes,
+            header.body_crc,
+            state,
+            header.since,
+            header.target,
         )
-        first = self.changes.get(header.key)
-        self.changes[header.key] = Change(header.key, first.old if first else old, new)
+        first = self.changes.get(key)
+        self.changes[key] = Change(key, first.old if first else old, new)
         self.pieces += encode(header, body, self.volume.name.salt)
-        self.entries.append(entry)
-        self.offset += record_bytes(header.body_bytes)
+        self.table += pack_entry(entry_of(header, self.offset, damaged=state == State.DAMAGED))
+        self.record_count += 1
+        self.offset += record_bytes(size_bytes)
 
 
 class Committer:
@@ -157,22 +163,25 @@ class Committer:
         return [error if isinstance(op, Put) else next(outcomes) for op in operations]
 
     def _commit(self, operations: Sequence[Operation]) -> list[Outcome]:
-        rolls = [operation for operation in operations if isinstance(operation, Roll)]
-        if rolls:
-            return self._commit_rolls(operations)
+        records = [operation for operation in operations if not isinstance(operation, Roll)]
+        if len(records) < len(operations):
+            return self._commit_rolls(operations, records)
         if not operations:
             return []
         batch = self._begin()
-        outcomes = [self._decide(operation, batch) for operation in operations]
+        batch.known = self._index.find_many([record.key for record in records])
+        outcomes = [self._decide(record, batch) for record in records]
         if batch.pieces:
-            self._appender.append(batch.pieces, batch.entries)
+            self._appender.append(batch.pieces, batch.table, batch.record_count)
             self._index.publish(batch.changes.values(), _row(batch.volume))
         return outcomes
 
-    def _commit_rolls(self, operations: Sequence[Operation]) -> list[Outcome]:
+    def _commit_rolls(
+        self, operations: Sequence[Operation], records: Sequence[Record]
+    ) -> list[Outcome]:
         """Rolls first: none may seal the volume that a batch is being laid out for."""
         rolled = {id(op): self._roll(op) for op in operations if isinstance(op, Roll)}
-        rest = iter(self.commit([op for op in operations if not isinstance(op, Roll)]))
+        rest = iter(self.commit(records))
         return [rolled[id(op)] if isinstance(op, Roll) else next(rest) for op in operations]
 
     def _begin(self) -> _Batch:
@@ -194,13 +203,12 @@ class Committer:
         self._index.publish((), _row(active))
         return True
 
-    def _decide(self, operation: Operation, batch: _Batch) -> Outcome:
-        if isinstance(operation, Put):
-            return self._put(operation, batch)
-        if isinstance(operation, Delete):
-            return self._delete(operation.key, batch)
-        assert isinstance(operation, Move), "rolls were done before"
-        return self._move(operation, batch)
+    def _decide(self, record: Record, batch: _Batch) -> Outcome:
+        if isinstance(record, Put):
+            return self._put(record, batch)
+        if isinstance(record, Delete):
+            return self._delete(record.key, batch)
+        return self._move(record, batch)
 
     def _put(self, put: Put, batch: _Batch) -> Outcome:
         old = self._current(put.key, batch)
@@ -254,7 +262,7 @@ class Committer:
 
     def _current(self, key: bytes, batch: _Batch) -> Location | None:
         change = batch.changes.get(key)
-        return change.new if change is not None else self._index.find(key)
+        return change.new if change is not None else batch.known.get(key)
 
     def _is_intact(self, key: bytes, stored: Location, batch: _Batch) -> bool:
         """Whether a stored shard still meets its checksum; read again to know."""

@@ -6,10 +6,10 @@ goes with its volume once no other volume can hold a record it speaks of (SAFETY
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from blobd.commit import Move, Operation, Outcome
+from blobd.commit import Move
 from blobd.index import Change, Index, Location, State
 from blobd.reading import read_record
 from blobd.record import ENTRY_BYTES, record_bytes
@@ -27,7 +27,6 @@ _SMALL_DIVISOR = 64
 _WASTE_BYTES_MIN = 4096
 """Less than this is never worth a rewrite."""
 
-Submit = Callable[[Sequence[Operation]], Awaitable[list[Outcome]]]
 NoteDamage = Callable[[bytes, Location], None]
 
 

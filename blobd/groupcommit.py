@@ -7,14 +7,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from blobd.commit import Operation, Outcome
 from osscore.errors import NotReady
 
 
-@dataclass(frozen=True, slots=True)
-class _Ticket:
+class _Ticket(NamedTuple):
     operations: Sequence[Operation]
     size_bytes: int
     done: asyncio.Future[list[Outcome]]
@@ -38,21 +37,23 @@ class GroupCommit:
         self._drainer: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def submit(self, operations: Sequence[Operation]) -> list[Outcome]:
-        """Do these in one batch; their records are durable on return.
+    def submit(self, operations: Sequence[Operation]) -> asyncio.Future[list[Outcome]]:
+        """Do these in one batch; their records are durable once the future is done.
 
-        Bodies must stay as they are until then, even if the caller is cancelled. Raises
-        NotReady once closed, and what `commit` raises.
+        Bodies must stay as they are until then, even if the future is cancelled. Raises
+        NotReady once closed; the future, what `commit` raises.
         """
         if self._closed:
             raise NotReady("The disk is closed.")
         loop = asyncio.get_running_loop()
-        size_bytes = sum(operation.size_bytes for operation in operations)
-        ticket = _Ticket(operations, size_bytes, loop.create_future())
-        self._queue.append(ticket)
+        done: asyncio.Future[list[Outcome]] = loop.create_future()
+        size_bytes = 0
+        for operation in operations:
+            size_bytes += operation.size_bytes
+        self._queue.append(_Ticket(operations, size_bytes, done))
         if self._drainer is None or self._drainer.done():
             self._drainer = loop.create_task(self._drain())
-        return await ticket.done
+        return done
 
     async def close(self) -> None:
         """Finish what was submitted, then let the thread go."""
@@ -70,6 +71,9 @@ class GroupCommit:
                 outcomes = await loop.run_in_executor(self._writer, self._commit, operations)
             except Exception as error:  # noqa: BLE001 - each waiter gets it, none may hang
                 self._fail(batch, error)
+            except BaseException as error:
+                self._fail(batch, error)
+                raise
             else:
                 self._answer(batch, outcomes)
             self._after_batch()
@@ -85,15 +89,15 @@ class GroupCommit:
             batch.append(ticket)
         return batch
 
-    def _answer(self, batch: Sequence[_Ticket], outcomes: Sequence[Outcome]) -> None:
+    def _answer(self, batch: Sequence[_Ticket], outcomes: list[Outcome]) -> None:
         at = 0
         for ticket in batch:
             end = at + len(ticket.operations)
             if not ticket.done.done():
-                ticket.done.set_result(list(outcomes[at:end]))
+                ticket.done.set_result(outcomes[at:end])
             at = end
 
-    def _fail(self, batch: Sequence[_Ticket], error: Exception) -> None:
+    def _fail(self, batch: Sequence[_Ticket], error: BaseException) -> None:
         for ticket in batch:
             if not ticket.done.done():
                 ticket.done.set_exception(error)

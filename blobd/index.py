@@ -38,6 +38,8 @@ CREATE TABLE volumes (
 """
 _COLUMNS = "volume, offset, size_bytes, crc, state, since, target"
 _FIND = f"SELECT {_COLUMNS} FROM shards WHERE key = ?"
+_FIND_MANY = f"SELECT key, {_COLUMNS} FROM shards WHERE key IN"
+_FIND_MANY_KEYS = 64
 _PAGE = f"SELECT key, {_COLUMNS} FROM shards WHERE key > ? AND state != 2 ORDER BY key LIMIT ?"
 _IN_VOLUME = (
     f"SELECT key, {_COLUMNS} FROM shards WHERE volume = ? AND offset > ? ORDER BY offset LIMIT ?"
@@ -74,6 +76,10 @@ class Location(NamedTuple):
     state: int
     since: int
     target: int
+
+
+_ABSENT = Location(0, 0, 0, 0, 0, 0, 0)
+"""No row, not even one that says the key has none."""
 
 
 class Change(NamedTuple):
@@ -187,13 +193,34 @@ class Index:
             raise IndexUnusable(str(error)) from error
         return Location._make(row) if row is not None else None
 
+    def find_many(self, keys: Sequence[bytes]) -> dict[bytes, Location]:
+        """`find` for many keys, by few statements; those without a row are left out."""
+        found: dict[bytes, Location] = {}
+        unknown: list[bytes] = []
+        for key in keys:
+            row = self._fresh.get(key, _ABSENT)
+            if row is _ABSENT:
+                unknown.append(key)
+            elif row is not None:
+                found[key] = row
+        for at in range(0, len(unknown), _FIND_MANY_KEYS):
+            part = unknown[at : at + _FIND_MANY_KEYS]
+            # Filled up, so that few different statements are compiled and kept.
+            count = 1 if len(part) == 1 else _FIND_MANY_KEYS
+            part += part[-1:] * (count - len(part))
+            marks = ", ".join("?" * count)
+            found.update(self._rows(f"{_FIND_MANY} ({marks})", part))
+        return found
+
     def publish(self, changes: Iterable[Change], volume: VolumeRow | None = None) -> None:
         """Make changes visible to lookups, and note how far `volume` has been taken in."""
         with self._lock:
             for key, old, new in changes:
                 self._fresh[key] = new
-                self._count(old, -1)
-                self._count(new, 1)
+                if old is not None:
+                    self._count(old, -1)
+                if new is not None:
+                    self._count(new, 1)
             if volume is not None:
                 self.volumes[volume.number] = volume
                 self._stale_volumes.add(volume.number)

@@ -16,8 +16,8 @@ record: he does not know the salt. Page for people: docs/formats/volume.md.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import NamedTuple
 
 from osscore.digests import crc32c
 from osscore.model import BLOCK_BYTES, Coding, CodingKind, ShardIdentity
@@ -35,6 +35,9 @@ _KEY = struct.Struct(">16sBQ")
 _CRC = struct.Struct(">I")
 HEAD_BYTES = _HEAD.size
 KEY_BYTES = _KEY.size
+_HEAD_BYTES_OF_ONE_BLOCK = (
+    (HEAD_BYTES + 4 + _CRC.size + ALIGN_BYTES - 1) // ALIGN_BYTES * ALIGN_BYTES
+)
 _PADS = tuple(bytes(count) for count in range(ALIGN_BYTES))
 
 
@@ -50,9 +53,8 @@ class RecordType(IntEnum):
     """Reserved: a copy of an inline object."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """A record without its body.
+class Header(NamedTuple):
+    """A record without its body. A tuple: one is made for each record written or read.
 
     `since` is the lowest number of a volume that may hold another record of this identity,
     `target`, of a tombstone only, the highest one (SAFETY rule 2): it stays while any
@@ -93,6 +95,8 @@ def block_count(body_bytes: int) -> int:
 
 def head_bytes(body_bytes: int) -> int:
     """Bytes in front of a body of that size, pad included."""
+    if 0 < body_bytes <= BLOCK_BYTES:
+        return _HEAD_BYTES_OF_ONE_BLOCK
     return align(HEAD_BYTES + 4 * block_count(body_bytes) + _CRC.size)
 
 
@@ -226,7 +230,7 @@ def seal(table: Bytes, *, written_at_ms: int) -> Header:
 
 def with_since(header: Header, since: int) -> Header:
     """The same record naming another oldest volume; for copies made by compaction."""
-    return replace(header, since=since)
+    return header._replace(since=since)
 
 
 # --- the table of a sealed volume -------------------------------------------------------
@@ -239,8 +243,7 @@ TRAILER_BYTES = _TRAILER.size
 _DAMAGED = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One record of a volume as its seal lists it.
 
     `offset` is where the record starts. `damaged`: its body failed a CRC when it was listed.
@@ -259,29 +262,22 @@ class Entry:
 def entry_of(header: Header, offset: int, *, damaged: bool = False) -> Entry:
     """How the seal lists a record."""
     return Entry(
-        type=header.type,
-        key=header.key,
-        offset=offset,
-        size_bytes=header.body_bytes,
-        crc=header.body_crc,
-        since=header.since,
-        target=header.target,
-        damaged=damaged,
+        header.type,
+        header.key,
+        offset,
+        header.body_bytes,
+        header.body_crc,
+        header.since,
+        header.target,
+        damaged,
     )
 
 
 def pack_entry(entry: Entry) -> bytes:
     """51 bytes: type, flags, key, offset, size, CRC, since, target."""
-    return _ENTRY.pack(
-        entry.type,
-        _DAMAGED if entry.damaged else 0,
-        entry.key,
-        entry.offset,
-        entry.size_bytes,
-        entry.crc,
-        entry.since,
-        entry.target,
-    )
+    type_, key, offset, size_bytes, crc, since, target, damaged = entry
+    flags = _DAMAGED if damaged else 0
+    return _ENTRY.pack(type_, flags, key, offset, size_bytes, crc, since, target)
 
 
 def unpack_entries(table: Bytes) -> Sequence[Entry]:

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 __all__ = ["ShardRead", "ShardStore", "StoreSettings", "StoreStats"]
 
-INLINE_READ_BYTES_MAX = 64 * 1024
+INLINE_BYTES_MAX = 64 * 1024
 """Larger reads and digests leave the event loop for a thread."""
 DELETES_PER_BATCH = 1000
 DAMAGED_MAX = 10_000
@@ -149,7 +149,11 @@ class ShardStore:
         of `body`, ShardConflict (another one is there, or it was deleted), DiskFull,
         DiskFailing, NotReady.
         """
-        operation = await self._digested(identity, coding, crc, body)
+        if len(body) <= INLINE_BYTES_MAX:
+            digests = digest(body)
+        else:
+            digests = await self._in_thread(digest, body)
+        operation = _checked(identity, coding, crc, body, digests)
         (outcome,) = await self._group.submit((operation,))
         if isinstance(outcome, StoreError):
             raise outcome
@@ -162,9 +166,10 @@ class ShardStore:
         """Store several shards by one write and one sync; each has its own outcome."""
         outcomes: list[bool | StoreError] = [False] * len(items)
         operations: dict[int, Put] = {}
+        digests = await self._in_thread(_digest_all, [body for _, _, _, body in items])
         for at, (identity, coding, crc, body) in enumerate(items):
             try:
-                operations[at] = await self._digested(identity, coding, crc, body)
+                operations[at] = _checked(identity, coding, crc, body, digests[at])
             except StoreError as error:
                 outcomes[at] = error
         if operations:
@@ -188,7 +193,7 @@ class ShardStore:
             location = self._live(key)
             wanted = span(location.size_bytes, first, length)
             try:
-                if wanted.blocks_end - wanted.first <= INLINE_READ_BYTES_MAX:
+                if wanted.blocks_end - wanted.first <= INLINE_BYTES_MAX:
                     return self._read(key, location, wanted)
                 return await self._in_thread(self._read, key, location, wanted)
             except VolumeGone:
@@ -305,17 +310,6 @@ class ShardStore:
 
     # --- inside ------------------------------------------------------------------------
 
-    async def _digested(
-        self, identity: ShardIdentity, coding: Coding, crc: int, body: Bytes
-    ) -> Put:
-        if len(body) <= INLINE_READ_BYTES_MAX:
-            found, block_crcs = digest(body)
-        else:
-            found, block_crcs = await self._in_thread(digest, body)
-        if found != crc:
-            raise BadDigest("The shard does not have the CRC32C it was sent with.")
-        return Put(identity_key(identity), coding, body, crc, block_crcs)
-
     def _live(self, key: bytes) -> Location:
         location = self._guarded(self._index.find, key)
         if location is None or location.state == State.DELETED:
@@ -400,6 +394,23 @@ class ShardStore:
         return await asyncio.get_running_loop().run_in_executor(
             self._pool, partial(work, *arguments)
         )
+
+
+_Digests = tuple[int, tuple[int, ...]]
+
+
+def _digest_all(bodies: Sequence[Bytes]) -> list[_Digests]:
+    return [digest(body) for body in bodies]
+
+
+def _checked(
+    identity: ShardIdentity, coding: Coding, crc: int, body: Bytes, digests: _Digests
+) -> Put:
+    """Raises BadDigest."""
+    found, block_crcs = digests
+    if found != crc:
+        raise BadDigest("The shard does not have the CRC32C it was sent with.")
+    return Put(identity_key(identity), coding, body, crc, block_crcs)
 
 
 def _count_or_raise(outcomes: Iterable[Outcome]) -> int:

@@ -67,6 +67,11 @@ def lose_index(directory: Path) -> None:
         path.unlink()
 
 
+def lose_volumes(directory: Path) -> None:
+    for path in directory.glob("*.volume"):
+        path.unlink()
+
+
 def flip_bit_of(directory: Path, needle: bytes, *, at: int = 0) -> None:
     """Flip a bit inside the only volume that holds `needle`."""
     for path in directory.glob("*.volume"):
@@ -190,8 +195,7 @@ def test_index_of_another_time_is_rebuilt(tmp_path: Path) -> None:
         async with opened(tmp_path) as store:
             await put(store, shard(1), body(1))
         old_index = (tmp_path / "index.sqlite").read_bytes()
-        for path in tmp_path.glob("*.volume"):
-            path.unlink()
+        lose_volumes(tmp_path)
         async with opened(tmp_path) as store:
             assert store.inventory(b"", 10) == []
             await put(store, shard(2), body(2))
