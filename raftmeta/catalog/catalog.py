@@ -13,6 +13,7 @@ from ossd.disk import Disk, SystemDisk
 from raftmeta.catalog import schema
 from raftmeta.catalog.answers import answer_query
 from raftmeta.catalog.batch import apply_batch, decode_batch
+from raftmeta.catalog.consistency import contradictions
 from raftmeta.catalog.fingerprint import fingerprint
 from raftmeta.catalog.meta import Meta, read_meta
 from raftmeta.catalog.reading import Reading
@@ -144,6 +145,11 @@ class Catalog:
         """A digest of the whole logical content: equal on replicas that applied the same."""
         with self._reader() as db:
             return fingerprint(db)
+
+    def contradictions(self) -> list[str]:
+        """What in the catalog disagrees with itself, in words; empty: nothing."""
+        with self._reader() as db:
+            return contradictions(db)
 
     def close(self) -> None:
         """Release the files. No call may be running or follow."""
