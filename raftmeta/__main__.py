@@ -74,8 +74,6 @@ async def _serve(config: MetaConfig, stopper: Stopper) -> None:
         current=config.cluster_secret, previous=config.cluster_secret_previous or None
     )
     rpc = AioRpc(signer=Signer(secrets, clock, system_random))
-    # An ephemeral HTTP port is known only once bound; members keep theirs, so it is for
-    # tests and for metanodes that never restart.
     place = HostPort.parse(config.http)
     folder = MetadataFolder.open(
         Path(config.data),

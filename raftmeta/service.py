@@ -101,7 +101,13 @@ class Metanode:
         Raises CorruptCatalog, CorruptJournal, OSError: this member must not take part.
         """
         await asyncio.to_thread(self._look_at_space)
-        if self._folder.identity.state is MemberState.VOTER:
+        identity = self._folder.identity
+        if identity.state is MemberState.VOTER:
+            if identity.raft != self._config.raft:
+                log.warning(
+                    "raft_address_is_fixed",
+                    extra={"used": identity.raft, "configured": self._config.raft},
+                )
             await asyncio.to_thread(self._folder.remove_leftovers)
             await self._start_voter()
         else:
