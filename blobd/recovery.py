@@ -132,7 +132,8 @@ class Recovery:
                     offset=offset,
                     written_at_ms=self._clock.now_ms(),
                 )
-                written = _write_unless_full(file, pieces, offset)
+                # A seal of ours would not list the records of a later version.
+                written = 0 if info.foreign else _write_unless_full(file, pieces, offset)
                 file.sync()
             finally:
                 file.close()
