@@ -15,7 +15,8 @@ async def gather_shards(
 ) -> dict[int, bytes]:
     """k whole shards, each with its CRC right; `have` are some already here.
 
-    `without`: indexes to try last, since somebody waits for them already. A silent node is not waited for longer than a moment while another shard can be tried.
+    `without`: indexes to try last, since somebody waits for them already. A silent node is
+    not waited for longer than a moment while another shard can be tried.
     Raises StripeUnreadable naming the stripe.
     """
     good = dict(have)

@@ -1,0 +1,48 @@
+"""What a frontend can be told. File < environment < flags (`ossd.config`)."""
+
+import msgspec
+
+from osscore.errors import InvalidArgument
+
+MIB = 1024 * 1024
+
+
+class FrontendConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of `python -P -m frontend`; every field is also OSS_<FIELD> in the environment."""
+
+    # This process's name, for people.
+    id: str = "frontend"
+    # Base URLs of the metanodes.
+    metanodes: tuple[str, ...] = ()
+    # Authenticates requests to other roles; the previous one still opens the catalog key
+    # while rotating.
+    cluster_secret: str = ""
+    cluster_secret_previous: str = ""
+    # Where to listen; port 0: any free one.
+    http: str = "127.0.0.1:9001"
+    # How long an unnamed stripe may wait and a dead one stays readable; as on the metanodes.
+    gc_grace_s: float = 3600.0
+    # A long body of which nothing more was staged for so long is given up.
+    upload_ttl_s: float = 900.0
+    # Bound on bodies held in memory, and how long a request waits for its part.
+    bodies_bytes: int = 256 * MIB
+    bodies_wait_s: float = 30.0
+    # Longest body taken.
+    object_bytes_max: int = 5 << 40
+    # Threads for hashing, coding and compressing.
+    threads: int = 2
+    # How long requests under way may take after SIGTERM.
+    drain_s: float = 20.0
+    # Form of the log lines: json or text.
+    log_format: str = "json"
+
+    def check(self) -> None:
+        """Raises InvalidArgument naming the first field whose value cannot be used."""
+        for name in ("id", "metanodes", "cluster_secret"):
+            if not getattr(self, name):
+                raise InvalidArgument(f"`{name}` must not be empty.")
+        for name in ("gc_grace_s", "upload_ttl_s", "threads", "object_bytes_max"):
+            if getattr(self, name) <= 0:
+                raise InvalidArgument(f"`{name}` must be greater than 0.")
+        if self.bodies_bytes < 32 * MIB:
+            raise InvalidArgument("`bodies_bytes` must be at least 32 MiB.")

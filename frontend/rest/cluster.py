@@ -1,0 +1,129 @@
+"""The cluster as a frontend sees it: `/v1/cluster`, `/v1/status`, `/v1/maintenance`."""
+
+import os
+
+import msgspec
+
+from frontend.access import INFO
+from frontend.rest import query
+from frontend.rest.handler import NativeHandler
+from frontend.rest.metanodes import MetanodeShown, read_metanodes
+from osscore.errors import InvalidArgument, NoSuchNode, PreconditionFailed, StoreError
+from raftmeta.queries import CatalogCounted, ClusterDescribed, CountCatalog, DiskInfo, NodeInfo
+
+_LIVING_STATES = ("leader", "follower")
+
+
+class ClusterHandler(NativeHandler):
+    """`/v1/cluster`: every node with its state, and the census."""
+
+    async def get(self) -> None:
+        """JSON; works as far as it can while there is no leader."""
+        await self.allow(INFO)
+        metanodes = await read_metanodes(self.surface.rpc, self.surface.config.metanodes)
+        described = await self._described()
+        census = await self._census()
+        self.reply_json(
+            {
+                "cluster_id": described.cluster_id.hex(),
+                "metanodes": metanodes,
+                "blobs": [_blob(node) for node in described.nodes],
+                "frontends": [{"id": self.surface.config.id, "state": "up"}],
+                "admits_writes": described.admits_writes,
+                "census": msgspec.to_builtins(census, str_keys=True) if census else None,
+            }
+        )
+
+    async def _described(self) -> ClusterDescribed:
+        try:
+            return (await self.store.cluster.refresh()).described
+        except StoreError:
+            return (await self.store.cluster.current()).described
+
+    async def _census(self) -> CatalogCounted | None:
+        try:
+            return await self.store.meta.query(CountCatalog(), CatalogCounted, deadline_s=2)
+        except StoreError:
+            return None
+
+
+class StatusHandler(NativeHandler):
+    """`/v1/status`: this process; open to anybody."""
+
+    def get(self) -> None:
+        """JSON."""
+        latest = self.store.cluster.latest
+        self.reply_json(
+            {
+                "id": self.surface.config.id,
+                "role": "frontend",
+                "version": self.surface.version,
+                "pid": os.getpid(),
+                "state": "stopping" if self.service.draining else "ready",
+                "cluster_id": latest.described.cluster_id.hex() if latest else "",
+            }
+        )
+
+
+class MaintenanceHandler(NativeHandler):
+    """`/v1/maintenance?node=X`: may X be stopped now without losing availability?"""
+
+    async def get(self) -> None:
+        """200 if so. Raises PreconditionFailed that says why not, NoSuchNode."""
+        await self.allow(INFO)
+        node = query.text(self.arguments, "node")
+        if not node:
+            raise InvalidArgument("Name a node: ?node=blob-1.")
+        metanodes = await read_metanodes(self.surface.rpc, self.surface.config.metanodes)
+        obstacle = await self._obstacle(node, metanodes)
+        if obstacle:
+            raise PreconditionFailed(obstacle)
+        self.reply_json({"node": node, "may_stop": True})
+
+    async def _obstacle(self, node: str, metanodes: list[MetanodeShown]) -> str:
+        if node == self.surface.config.id:
+            return ""
+        if node in {each.id for each in metanodes}:
+            return _metanode_obstacle(node, metanodes)
+        state = await self.store.cluster.refresh()
+        if node not in state.health:
+            raise NoSuchNode(f"There is no node {node!r}.")
+        others_down = [n for n, health in state.health.items() if n != node and health != "up"]
+        if others_down:
+            return f"Other blob daemons are not up: {', '.join(others_down)}."
+        census = await self.store.meta.query(CountCatalog(), CatalogCounted)
+        if census.missing:
+            return f"Stripes wait for repair: {sum(census.missing.values())}."
+        if len(state.health) <= 2:
+            return "Fewer than two blob daemons would remain."
+        return ""
+
+
+def _metanode_obstacle(node: str, metanodes: list[MetanodeShown]) -> str:
+    remaining = [n for n in metanodes if n.id != node and n.state in _LIVING_STATES]
+    if len(remaining) * 2 <= len(metanodes):
+        return f"Only {len(remaining)} of {len(metanodes)} metanodes would remain."
+    return ""
+
+
+def _blob(node: NodeInfo) -> dict[str, object]:
+    return {
+        "id": node.node,
+        "state": node.health,
+        "url": node.url,
+        "zone": node.zone,
+        "last_heartbeat_ms_ago": node.last_heartbeat_ms_ago,
+        "disks": [_disk(disk) for disk in node.disks],
+    }
+
+
+def _disk(disk: DiskInfo) -> dict[str, object]:
+    return {
+        "disk": disk.disk,
+        "uuid": disk.uuid.hex(),
+        "state": disk.state,
+        "capacity_bytes": disk.capacity_bytes,
+        "free_bytes": disk.free_bytes,
+        "writable": disk.writable,
+        "problem": disk.problem,
+    }
