@@ -39,6 +39,7 @@ from raftmeta.queries import AnyQuery, CatalogCounted
 from raftmeta.settings import JournalSettings, RaftSettings
 from raftmeta.snapshots import SnapshotDesk
 from raftmeta.stewards.collection import Collection
+from raftmeta.stewards.logcutting import cut_for_ever
 from raftmeta.voter import Voter, VoterSeams
 from raftmeta.wire import Form, Heartbeat, ProposeReply, QueryReply, Status
 
@@ -77,6 +78,8 @@ class Metanode:
         self._voter: Voter | None = None
         self._desk: SnapshotDesk | None = None
         self._steward: asyncio.Task[None] | None = None
+        self._cutting: asyncio.Task[None] | None = None
+        self._join_trouble = ""
         self._changing = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._lagging = asyncio.Event()
@@ -229,10 +232,12 @@ class Metanode:
             identity=identity,
             directory=self._folder.path,
             replica=voter.replica,
-            copy_to=voter.catalog.copy_to,
+            copy_to=voter.copy_to,
             disk=self._seams.disk,
         )
         self._voter = voter
+        cutting = cut_for_ever(voter.replica, voter.checkpoint, clock=self._clock)
+        self._cutting = self._seams.stopper.tasks.spawn(cutting, name="log-cutting")
         log.info("voter_started", extra={"id": identity.id, "state": voter.state.name})
 
     def _open_voter(self, identity: Identity) -> Voter:
@@ -261,6 +266,7 @@ class Metanode:
         voter, self._voter, self._desk = self._voter, None, None
         if voter is None:
             return None
+        await _end(self._cutting)
         await voter.close()
         return voter.state
 
@@ -292,7 +298,10 @@ class Metanode:
             if leader is not None and leader.id != identity.id:
                 await self._join_from(leader.url)
         except (StoreError, OSError) as error:
-            log.info("join_waits", extra={"peer": peer_url, "reason": str(error)})
+            trouble = f"{peer_url}: {error}"
+            if trouble != self._join_trouble:
+                log.info("join_waits", extra={"peer": peer_url, "reason": str(error)})
+            self._join_trouble = trouble
 
     async def _join_from(self, leader_url: str) -> None:
         # No lock while fetching: Form is refused by the state written above.
@@ -415,9 +424,14 @@ class Metanode:
 
     async def _end_stewards(self) -> None:
         steward, self._steward = self._steward, None
-        if steward is not None:
-            steward.cancel()
-            await asyncio.wait({steward})
+        await _end(steward)
+
+
+async def _end(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task and wait for its end. What it raised is reported by its owner."""
+    if task is not None:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 def raft_settings(config: MetaConfig) -> RaftSettings:

@@ -5,7 +5,7 @@ One at a time: a copy costs as much disk as the catalog, and reads all of it.
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +73,7 @@ class SnapshotDesk:
         identity: Identity,
         directory: Path,
         replica: Source,
-        copy_to: Callable[[Path], int],
+        copy_to: Callable[[Path], Awaitable[int]],
         disk: Disk,
     ) -> None:
         self._identity = identity
@@ -118,7 +118,7 @@ class SnapshotDesk:
         # From then on all that was acknowledged is applied here, and so in the copy.
         await self._replica.confirm_read(excluding=member_id)
         await asyncio.to_thread(self._remove)
-        applied_index = await asyncio.to_thread(self._copy_to, self._path)
+        applied_index = await self._copy_to(self._path)
         entry_term = await self._replica.entry_term(applied_index)
         if entry_term is None:
             raise NotLeader("The log was cut while the copy was made.")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from osscore.errors import CorruptCatalog, NotLeader, NotReady, StoreError
 from ossd.clock import Clock
@@ -30,6 +31,8 @@ from raftmeta.queries import (
 from raftmeta.replica import Replica
 from raftmeta.settings import RaftIdentity, RaftSettings
 from raftmeta.wire import ProposeReply, QueryReply
+
+T = TypeVar("T")
 
 SCANS = (ListObjects, ListVersions, FindUnwanted, ExpectedSlots)
 """Queries that may visit thousands of rows: answered off the event loop."""
@@ -79,8 +82,9 @@ class Voter:
             on_lag=seams.on_lag,
         )
         self._commits = GroupCommit(self.replica, seams.clock)
-        # Two are enough to keep a listing from waiting for a census page.
-        self._scanners = ThreadPoolExecutor(2, thread_name_prefix="catalog-scan")
+        # Of its own, so that `close` can wait for all that still uses the catalog. Enough
+        # for a copy, a checkpoint, a listing and a census page at the same time.
+        self._workers = ThreadPoolExecutor(4, thread_name_prefix="catalog")
         self._is_formed = False
 
     def start(self) -> None:
@@ -89,7 +93,7 @@ class Voter:
         try:
             self.replica.start()
         except BaseException:
-            self._scanners.shutdown()
+            self._workers.shutdown()
             self.catalog.close()
             raise
 
@@ -101,8 +105,19 @@ class Voter:
     async def close(self) -> None:
         """Leave it, in order; afterwards the files are free."""
         await asyncio.to_thread(self.replica.stop)
-        await asyncio.to_thread(self._scanners.shutdown)
+        await asyncio.to_thread(self._workers.shutdown)
         self.catalog.close()
+
+    async def checkpoint(self) -> int:
+        """Make the catalog durable; the applied index it then holds for sure."""
+        return await self._beside(self.catalog.checkpoint)
+
+    async def copy_to(self, path: Path) -> int:
+        """Write a copy of the catalog; the applied index it holds."""
+        return await self._beside(lambda: self.catalog.copy_to(path))
+
+    async def _beside(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._workers, work)
 
     # --- who leads ---------------------------------------------------------------------
 
@@ -160,8 +175,8 @@ class Voter:
         if not self.is_formed:
             raise NotReady("The cluster is still being formed.")
         if len(queries) > POINTS_ON_LOOP_MAX or any(isinstance(each, SCANS) for each in queries):
-            head, answers = await asyncio.get_running_loop().run_in_executor(
-                self._scanners, lambda: self.catalog.answer_with_head(queries, soft=soft)
+            head, answers = await self._beside(
+                lambda: self.catalog.answer_with_head(queries, soft=soft)
             )
         else:
             head, answers = self.catalog.answer_with_head(queries, soft=soft)

@@ -1,6 +1,5 @@
-"""Standing work of the leader: each steward is one `run` coroutine, owned by the service,
-begun with a leadership and ended with it.
+"""Standing work of a metanode: each steward is one coroutine, owned by the service.
 
-None of them knows HTTP or how commands reach the log. Cutting the log is no steward's
-work: every replica does it by itself.
+`collection` is begun with a leadership and ended with it; `logcutting` runs on every member
+while it takes part. None of them knows HTTP or how commands reach the log.
 """
