@@ -37,7 +37,7 @@ from osscore.errors import (
 from ossd import envelope, logs
 from ossd.body_stream import BodyStream
 from ossd.disk import Bytes
-from ossd.server import READ_LARGE_BYTES, READ_SMALL_BYTES, Server, ServerSettings, Service, listen
+from ossd.server import Server, ServerSettings, Service, listen
 
 T = TypeVar("T")
 Verb = Callable[..., Awaitable[None] | None]
@@ -118,9 +118,6 @@ class Handler(tornado.web.RequestHandler):
         if self.request.method not in allow:
             raise MethodNotAllowed(allow=allow)
         self._admit_length()
-        connection = self.connection
-        large = self._declared_bytes is None or self._declared_bytes > READ_SMALL_BYTES
-        connection.stream.read_chunk_size = READ_LARGE_BYTES if large else READ_SMALL_BYTES
 
     def _admit_length(self) -> None:
         if (self._declared_bytes or 0) > self.body_bytes_max:

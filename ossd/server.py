@@ -5,9 +5,11 @@
 
 import asyncio
 import logging
+import socket
 import ssl
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import tornado.web
 from tornado.httpserver import HTTPServer
@@ -22,6 +24,7 @@ from ossd.signing import Verifier
 
 READ_SMALL_BYTES = 64 * 1024
 READ_LARGE_BYTES = 1024 * 1024
+READ_BUFFERS_COUNT = 8
 HEADER_BYTES_MAX = 64 * 1024
 ENDLESS_BYTES = 1 << 62
 
@@ -75,13 +78,73 @@ class Service:
         await self._idle.wait()
 
 
+class _Buffers:
+    """A few large read buffers shared by all connections: allocating and clearing one for
+    each read, as Tornado does, costs more than the copying itself."""
+
+    def __init__(self, count: int, size_bytes: int) -> None:
+        self._free = [bytearray(0)] * count
+        self._size_bytes = size_bytes
+
+    def take(self) -> bytearray | None:
+        """A buffer to give back, or None while all are in use."""
+        if not self._free:
+            return None
+        return self._free.pop() or bytearray(self._size_bytes)
+
+    def give(self, buffer: bytearray) -> None:
+        """The reader is done with it."""
+        self._free.append(buffer)
+
+
+class _Stream(IOStream):
+    """A connection that reads small pieces until a peer has shown to fill them, so that
+    a slow client never holds a large buffer while it is waited for."""
+
+    def __init__(self, connection: socket.socket, buffers: _Buffers) -> None:
+        super().__init__(connection, read_chunk_size=READ_SMALL_BYTES)
+        self._buffers = buffers
+        self._fast = False
+
+    def read_bytes(self, num_bytes: int, partial: bool = False) -> Awaitable[bytes]:
+        """See IOStream."""
+        if not partial or num_bytes <= READ_SMALL_BYTES:
+            return super().read_bytes(num_bytes, partial)
+        return asyncio.ensure_future(self._read_large(num_bytes))
+
+    async def _read_large(self, num_bytes: int) -> bytes:
+        buffer = self._buffers.take() if self._fast else None
+        if buffer is None:
+            data = await super().read_bytes(READ_SMALL_BYTES, partial=True)
+        else:
+            data = await self._read_by(buffer, num_bytes)
+        self._fast = len(data) >= READ_SMALL_BYTES
+        return data
+
+    async def _read_by(self, buffer: bytearray, num_bytes: int) -> bytes:
+        view = memoryview(buffer)[:num_bytes]
+        try:
+            # read_into asks for a bytearray but takes any writable buffer.
+            size_bytes = await self.read_into(cast(bytearray, view), partial=True)
+            return bytes(view[:size_bytes])
+        finally:
+            self._buffers.give(buffer)
+
+
 class _Listener(HTTPServer):
-    """Tornado's server, reading small at first: it allocates and clears a whole read buffer
-    for every read, so a large one is switched on only for requests with large bodies."""
+    """Tornado's server with our streams."""
+
+    def initialize(self, *args: Any, **kwargs: Any) -> None:
+        """See HTTPServer."""
+        super().initialize(*args, **kwargs)
+        self._buffers = _Buffers(READ_BUFFERS_COUNT, READ_LARGE_BYTES)
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
-        stream.read_chunk_size = READ_SMALL_BYTES
+        """See HTTPServer."""
         stream.set_nodelay(True)
+        if type(stream) is IOStream:
+            # It has not been used yet, and leaves its socket alone when it is dropped.
+            stream = _Stream(stream.socket, self._buffers)
         super().handle_stream(stream, address)
 
 
