@@ -81,7 +81,11 @@ class MetadataFolder:
 
         Raises InvalidArgument if it belongs to a metanode of another id.
         """
+        missing = [each for each in (path, *path.parents) if not disk.exists(each)]
         disk.make_directory(path)
+        for folder in missing:
+            # Else a power cut may take the folder away with all that is synced inside it.
+            disk.sync_directory(folder.parent)
         lock = disk.lock(path / LOCK_NAME)
         try:
             identity = _load_identity(path, disk, fresh)
@@ -150,10 +154,20 @@ class MetadataFolder:
         for name in self._names():
             folder = self.path / name
             if _STATE_FOLDER.fullmatch(name) and folder != current:
-                shutil.rmtree(folder)
+                _remove_state(folder, self._disk)
 
     def _names(self) -> list[str]:
         return self._disk.names(self.path)
+
+
+def _remove_state(folder: Path, disk: Disk) -> None:
+    journal = folder / JOURNAL_NAME
+    for directory in (journal, folder):
+        for name in disk.names(directory) if disk.exists(directory) else ():
+            if directory / name != journal:
+                disk.unlink(directory / name)
+    # Folders themselves are no matter of the disk seam; empty ones would do no harm.
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _load_identity(path: Path, disk: Disk, fresh: Identity) -> Identity:
