@@ -16,7 +16,7 @@ class ObjectsHandler(NativeHandler):
     async def get(self) -> None:
         """One page, by key order."""
         is_default = not self.request.path.startswith("/buckets/")
-        bucket = paths.DEFAULT_BUCKET if is_default else str(paths.bucket_of(self.request.path))
+        bucket = paths.DEFAULT_BUCKET if is_default else paths.bucket_of(self.request.path)
         await self.allow(INFO, bucket)
         page = await self._page(bucket, is_default=is_default)
         self.reply_json(

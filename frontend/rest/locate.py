@@ -9,7 +9,6 @@ from frontend.rest import paths, query
 from frontend.rest.digests import hash_of_name
 from frontend.rest.handler import NativeHandler
 from frontend.rest.metanodes import read_metanodes
-from osscore.names import ObjectKey
 
 
 class LocateHandler(NativeHandler):
@@ -17,7 +16,7 @@ class LocateHandler(NativeHandler):
 
     async def get(self) -> None:
         """Stripe 0, or all; an inline object lies on the metanodes."""
-        name = ObjectKey.parse(paths.after(self.request.path, "/locate/"))
+        name = paths.key(paths.after(self.request.path, "/locate/"))
         bucket = query.text(self.arguments, "bucket", paths.DEFAULT_BUCKET)
         grant = await self.allow(INFO, bucket)
         wants_all = query.flag(self.arguments, "all")

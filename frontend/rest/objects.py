@@ -28,7 +28,6 @@ from osscore.errors import (
     PreconditionFailed,
 )
 from osscore.model import Profile
-from osscore.names import BucketName, ObjectKey
 from raftmeta.queries import Found
 
 PROFILE_HEADER = "X-Oss-Profile"
@@ -113,7 +112,7 @@ class ObjectHandler(NativeHandler):
 
     # --- what is asked for -------------------------------------------------------------
 
-    def _name(self) -> tuple[BucketName, ObjectKey]:
+    def _name(self) -> tuple[str, str]:
         return paths.object_of(self.request.path)
 
     def _ref(self) -> ObjectRef:

@@ -28,21 +28,26 @@ def after(path: str, prefix: str) -> str:
     return decoded(path[len(prefix) :])
 
 
-def object_of(path: str) -> tuple[BucketName, ObjectKey]:
+def object_of(path: str) -> tuple[str, str]:
     """Bucket and key of `/objects/KEY` or `/buckets/BUCKET/objects/KEY`. Raises InvalidName."""
     if path.startswith("/objects/"):
-        return BucketName(DEFAULT_BUCKET), ObjectKey.parse(after(path, "/objects/"))
-    bucket, key = bucket_and_rest(path, "/objects/")
-    return bucket, ObjectKey.parse(key)
+        return DEFAULT_BUCKET, key(after(path, "/objects/"))
+    bucket, rest = bucket_and_rest(path, "/objects/")
+    return bucket, key(rest)
 
 
-def bucket_and_rest(path: str, collection: str) -> tuple[BucketName, str]:
+def key(text: str) -> str:
+    """A checked object name, as a plain str: the wire encodes no subclass. Raises InvalidName."""
+    return str(ObjectKey.parse(text))
+
+
+def bucket_and_rest(path: str, collection: str) -> tuple[str, str]:
     """Bucket and decoded rest of `/buckets/BUCKET<collection>REST`. Raises InvalidName."""
     raw = path[len("/buckets/") :]
     bucket, _, rest = raw.partition("/")
-    return BucketName.parse(decoded(bucket)), after("/" + rest, collection)
+    return str(BucketName.parse(decoded(bucket))), after("/" + rest, collection)
 
 
-def bucket_of(path: str) -> BucketName:
+def bucket_of(path: str) -> str:
     """Bucket of `/buckets/BUCKET...`. Raises InvalidName."""
-    return BucketName.parse(decoded(path[len("/buckets/") :].partition("/")[0]))
+    return str(BucketName.parse(decoded(path[len("/buckets/") :].partition("/")[0])))

@@ -16,7 +16,6 @@ from frontend.rest.handler import NativeHandler
 from frontend.rest.times import iso_time
 from osscore.errors import NoSuchBucket
 from osscore.model import VersionInfo
-from osscore.names import ObjectKey
 from raftmeta.queries import VersionsListed
 
 _CURSOR = re.compile(r"(\d{1,19}):(.+)", re.DOTALL)
@@ -34,7 +33,7 @@ class BucketVersionsHandler(NativeHandler):
             self.store,
             bucket,
             prefix=query.text(self.arguments, "prefix"),
-            key=ObjectKey.parse(key) if key else "",
+            key=paths.key(key) if key else "",
             after=after,
             limit=query.limit(self.arguments, default=LIMIT_DEFAULT, most=LIMIT_MAX),
         )
@@ -55,7 +54,7 @@ class VersionLinesHandler(NativeHandler):
         await self.allow(INFO, paths.DEFAULT_BUCKET)
         limit = query.limit(self.arguments, default=LIMIT_DEFAULT, most=LIMIT_MAX)
         if name:
-            rows, following = await self._of_name(ObjectKey.parse(name), limit)
+            rows, following = await self._of_name(paths.key(name), limit)
         else:
             rows, following = await self._of_all(limit)
         if following:
