@@ -21,7 +21,7 @@ from raftmeta.catalog.soft import SoftState
 from raftmeta.commands import AnyResult
 from raftmeta.queries import AnyAnswer, AnyQuery
 
-_VACUUM_PAGES = 2000
+_VACUUM_PAGES = 500  # 2 MiB a checkpoint: entries wait meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +107,18 @@ class Catalog:
         That index may be an older one while a long read or copy pins the WAL: the log must
         be kept from there on (SAFETY rule 20).
         """
+        self._checkpoint_beside()
         with self._writing:
             index = self._head.applied_index
             # As a script: `execute` would step it once, which frees one page.
             self._writer.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES});")
             row = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            busy, wal_pages, moved_pages = row
-            if busy and wal_pages != moved_pages:
-                return self._durable_index
-            self._file.sync()
-            self._durable_index = index
-            return index
+        busy, wal_pages, moved_pages = row
+        if busy and wal_pages != moved_pages:
+            return self._durable_index
+        self._file.sync()
+        self._durable_index = index
+        return index
 
     def copy_to(self, path: Path) -> int:
         """Write a consistent, synced copy to a new file; answers its applied index.
@@ -158,18 +159,31 @@ class Catalog:
         self._writer.close()
         self._file.close()
 
+    def _checkpoint_beside(self) -> None:
+        """Move most of the WAL while entries are applied, so that they wait for little."""
+        with self._borrowed() as db:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
         """A pooled connection inside a read transaction."""
+        with self._borrowed() as db:
+            db.execute("BEGIN")
+            try:
+                yield db
+            finally:
+                db.execute("ROLLBACK")
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[sqlite3.Connection]:
+        """A pooled connection, for one thread at a time."""
         try:
             db = self._readers.pop()
         except IndexError:
             db = schema.open_reader(self._path)
-        db.execute("BEGIN")
         try:
             yield db
         finally:
-            db.execute("ROLLBACK")
             self._readers.append(db)
 
 

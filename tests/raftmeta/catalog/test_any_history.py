@@ -16,6 +16,7 @@ from raftmeta.commands import (
     AnyCommand,
     AnyResult,
     BeginUpload,
+    Collected,
     ConfirmTime,
     CopyBody,
     DeleteObject,
@@ -78,9 +79,9 @@ class AnyHistory(RuleBasedStateMachine):
         self.answered: list[tuple[Entry, AnyResult]] = []
 
     def run_command(self, command: AnyCommand) -> AnyResult:
-        before = self.driver.ask(CountCatalog())
         self.driver.now_ms += 10
-        entry = self.driver.next(command)
+        entry = self.driver.next(command)  # may open a session, which is counted
+        before = self.driver.ask(CountCatalog())
         result = self.driver.apply(entry)[0]
         if refusal(result) == "SessionExpired":
             self.driver.session = 0
@@ -187,6 +188,9 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(upload=st.sampled_from(UPLOADS), key=st.sampled_from(KEYS))
     def begin(self, upload: bytes, key: str) -> None:
+        self.begin_for(upload, key)
+
+    def begin_for(self, upload: bytes, key: str) -> None:
         begin = BeginUpload(upload=upload, bucket="bucket", key=key, ttl_ms=90 * MINUTE_MS)
         if not refusal(self.run_command(begin)):
             self.model.staged.setdefault(upload, [])
@@ -207,6 +211,8 @@ class AnyHistory(RuleBasedStateMachine):
         disks: tuple[int, ...],
         use_hit: bool,
     ) -> None:
+        if upload not in self.model.staged:
+            self.begin_for(upload, KEYS[0])
         staged = self.model.staged.get(upload, [])
         hits = self.model.hits.get(upload, [])
         append: list[StripeDraft | int] = [self.new_draft(c, disks, (0, 0, 0)) for c in contents]
@@ -289,8 +295,14 @@ class AnyHistory(RuleBasedStateMachine):
         self.run_command(ConfirmTime())
 
     @rule()
-    def collect(self) -> None:
-        self.driver.collect()
+    def wait_past_the_grace_and_collect(self) -> None:
+        self.driver.pass_time(62 * MINUTE_MS, idle=True)
+        self.collect_all()
+
+    @rule()
+    def collect_all(self) -> None:
+        while self.driver.collect() != Collected():
+            pass
         for upload in UPLOADS:
             asked = self.driver.catalog._writer.execute(
                 "SELECT 1 FROM uploads WHERE upload = ?", (upload,)
