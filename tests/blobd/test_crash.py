@@ -156,6 +156,20 @@ def test_power_cut_at_every_operation(story: Story) -> None:
     assert count > 60
 
 
+def test_no_tombstone_goes_before_its_record_is_durably_gone() -> None:
+    """Names removed from a folder vanish in any order unless the folder is synced."""
+
+    async def work(disk: SimulatedDisk, witness: Witness) -> None:
+        async with opened(disk, settings=TINY) as store:
+            for number in range(10):
+                await witness.put(store, number)
+            await witness.delete(store, *range(10))
+            await compact_all(store)
+
+    for after, witness in cut_everywhere(work, cuts_each=12):
+        asyncio.run(check_and_go_on(after, witness, remembers=False))
+
+
 def test_power_cut_at_every_operation_of_restarts() -> None:
     async def work(disk: SimulatedDisk, witness: Witness) -> None:
         await restart_in_between(disk, witness)
