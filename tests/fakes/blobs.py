@@ -1,0 +1,155 @@
+"""Blob daemons in memory, with the interface of `blobd.client.BlobClient`.
+
+Disks come to be when first written to. Faults are sets a test fills: whole daemons by their
+url (`refusing`, `stalled`), disks by uuid (`full`), single shards by (uuid, identity)
+(`corrupt`: the daemon notices; `lying`: it sends wrong bytes with matching block CRCs).
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+
+from blobd.wire import InventoryPage, InventoryRow, ShardOutcome, ShardPut
+from osscore.digests import crc32c
+from osscore.errors import (
+    BadDigest,
+    CorruptShard,
+    DeadlineExceeded,
+    DiskFull,
+    InvalidRange,
+    NoSuchShard,
+    PeerUnreachable,
+    ShardConflict,
+    StoreError,
+)
+from osscore.model import BLOCK_BYTES, Coding, ShardIdentity
+from ossd.disk import Bytes
+
+Place = tuple[bytes, ShardIdentity]
+
+
+class FakeBlobs:
+    """Any number of daemons; `shards[uuid][identity]` is what lies there."""
+
+    def __init__(self) -> None:
+        self.shards: dict[bytes, dict[ShardIdentity, bytes]] = defaultdict(dict)
+        self.refusing: set[str] = set()
+        self.stalled: set[str] = set()
+        self.full: set[bytes] = set()
+        self.corrupt: set[Place] = set()
+        self.lying: set[Place] = set()
+        self.deleted: set[Place] = set()
+        self.put_count = 0
+        self.get_count = 0
+        self.batch_sizes: list[int] = []
+        self.windows: list[tuple[int, int | None]] = []
+        self.stalled_count = 0
+
+    async def put_shard(
+        self,
+        url: str,
+        disk_uuid: bytes,
+        identity: ShardIdentity,
+        coding: Coding,
+        body: Bytes,
+        crc: int,
+        *,
+        deadline_s: float,
+    ) -> None:
+        """See BlobClient."""
+        await self._reach(url, deadline_s)
+        self.put_count += 1
+        self._store(disk_uuid, identity, bytes(body), crc)
+
+    async def get_shard(
+        self,
+        url: str,
+        disk_uuid: bytes,
+        identity: ShardIdentity,
+        *,
+        first: int = 0,
+        length: int | None = None,
+        deadline_s: float,
+    ) -> bytes:
+        """See BlobClient."""
+        assert first % BLOCK_BYTES == 0
+        await self._reach(url, deadline_s)
+        self.get_count += 1
+        self.windows.append((first, length))
+        body = self.shards[disk_uuid].get(identity)
+        if body is None:
+            raise NoSuchShard()
+        if (disk_uuid, identity) in self.corrupt:
+            raise CorruptShard()
+        if (disk_uuid, identity) in self.lying:
+            body = bytes([body[0] ^ 1]) + body[1:]
+        if first >= len(body):
+            raise InvalidRange(size_bytes=len(body))
+        return body[first:] if length is None else body[first : first + length]
+
+    async def put_batch(
+        self, url: str, puts: Sequence[tuple[ShardPut, bytes]], *, deadline_s: float
+    ) -> tuple[ShardOutcome, ...]:
+        """See BlobClient."""
+        await self._reach(url, deadline_s)
+        self.batch_sizes.append(len(puts))
+        return tuple(self._outcome(put, body) for put, body in puts)
+
+    async def inventory(
+        self,
+        url: str,
+        disk_uuid: bytes,
+        after: str = "",
+        limit: int = 1000,
+        *,
+        deadline_s: float,
+    ) -> InventoryPage:
+        """All in one page."""
+        await self._reach(url, deadline_s)
+        found = sorted(self.shards[disk_uuid].items(), key=lambda item: tuple_of(item[0]))
+        return InventoryPage(rows=tuple(InventoryRow(i, len(b), crc32c(b)) for i, b in found))
+
+    def remove(self, place: Place) -> None:
+        """Lose one shard, as a bad disk would."""
+        del self.shards[place[0]][place[1]]
+
+    def places(self) -> list[Place]:
+        """Every shard there is."""
+        return [(uuid, identity) for uuid, disk in self.shards.items() for identity in disk]
+
+    async def _reach(self, url: str, deadline_s: float) -> None:
+        await asyncio.sleep(0)
+        if url in self.refusing:
+            raise PeerUnreachable(f"No connection to {url}.")
+        if url in self.stalled:
+            self.stalled_count += 1
+            try:
+                async with asyncio.timeout(deadline_s):
+                    await asyncio.get_running_loop().create_future()
+            except TimeoutError as error:
+                raise DeadlineExceeded(f"{url} does not answer.") from error
+
+    def _outcome(self, put: ShardPut, body: bytes) -> ShardOutcome:
+        try:
+            self._store(put.disk, put.identity, body, put.crc)
+        except StoreError as error:
+            return ShardOutcome(error=error.code, message=error.message)
+        return ShardOutcome()
+
+    def _store(self, uuid: bytes, identity: ShardIdentity, body: bytes, crc: int) -> None:
+        if uuid in self.full:
+            raise DiskFull()
+        if crc32c(body) != crc:
+            raise BadDigest()
+        if (uuid, identity) in self.deleted:
+            raise ShardConflict("That identity was deleted.")
+        held = self.shards[uuid].get(identity)
+        if held is not None and held != body and (uuid, identity) not in self.corrupt:
+            raise ShardConflict()
+        self.corrupt.discard((uuid, identity))
+        self.shards[uuid][identity] = body
+
+
+def tuple_of(identity: ShardIdentity) -> tuple[bytes, int, int]:
+    """The order of inventories."""
+    return identity.stripe, identity.index, identity.gen
