@@ -62,7 +62,8 @@ class Bench:
         async def work() -> None:
             nonlocal moved
             while time.monotonic() < end_s:
-                moved += await step()
+                count = await step()  # `moved += await` would lose what others add meanwhile
+                moved += count
 
         began_s, cpu_s, server_cpu_s = time.monotonic(), _own_cpu_s(), process_cpu_s(self.pid)
         await asyncio.gather(*(work() for _ in range(self.clients)))
