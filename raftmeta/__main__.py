@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
         sys.stderr.write(f"raftmeta: {error.message}\n")
         return EXIT_REFUSED
     logs.setup(config.log_format, sys.stdout, level=config.log_level)
-    return run(lambda stopper: _serve(config, stopper))
+    return run(lambda stopper: serve_metanode(config, stopper))
 
 
 def _config(argv: Sequence[str]) -> MetaConfig:
@@ -68,7 +68,8 @@ def _config(argv: Sequence[str]) -> MetaConfig:
     return loaded.struct.check()
 
 
-async def _serve(config: MetaConfig, stopper: Stopper) -> None:
+async def serve_metanode(config: MetaConfig, stopper: Stopper) -> None:
+    """Bind everything, serve until the stopper says so, and take it down again."""
     clock, disk, metrics = SystemClock(), SystemDisk(), Metrics()
     secrets = ClusterSecrets(
         current=config.cluster_secret, previous=config.cluster_secret_previous or None

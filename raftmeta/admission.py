@@ -14,8 +14,11 @@ from raftmeta.commands import (
     ConfirmTime,
     DeleteBucket,
     DeleteVersion,
+    FormCluster,
+    HoldManifest,
     InlineBody,
     MarkBad,
+    MarkGood,
     OpenSession,
     PutObject,
     Refused,
@@ -34,17 +37,23 @@ _ROWS_PER_SLOT = 2  # the reverse table by disk, and trash if the stripe loses
 _ROWS_PER_STRIPE = 4
 _ROWS_BASE = 16
 
-SHRINKING = (
-    OpenSession,  # without a session nothing that shrinks could be sent
+ADMITTED_WHEN_LOW = (
+    # What shrinks.
     DeleteVersion,
     DeleteBucket,
     AbortUpload,
     RevokeAccessKey,
-    SetDiskState,
-    MarkBad,
     Collect,
     TrashDone,
+    # What these need, or reading does; all of it bounded by nodes, slots and open reads.
+    FormCluster,
+    OpenSession,
     ConfirmTime,
+    RegisterNode,
+    SetDiskState,
+    MarkBad,
+    MarkGood,
+    HoldManifest,
 )
 
 
@@ -76,7 +85,7 @@ def refusal(command: AnyCommand, *, admits_writes: bool) -> StoreError | None:
             return CommandTooLarge(f"An inline body has at most {INLINE_BYTES_MAX} bytes.")
         if isinstance(command.body, StripesBody) and len(command.body.stripes) > STRIPES_MAX:
             return CommandTooLarge(f"A body of over {STRIPES_MAX} stripes must be staged.")
-    if not admits_writes and not isinstance(command, SHRINKING):
+    if not admits_writes and not isinstance(command, ADMITTED_WHEN_LOW):
         return MetadataLowSpace()
     return None
 
