@@ -12,56 +12,43 @@ body only when somebody wants it.
 """
 
 import asyncio
-import logging
-import re
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, ClassVar, Final, TypeVar, cast, final
+from typing import Any, ClassVar, Final, TypeVar, final
 
 import msgspec
 import tornado.httputil
 import tornado.web
-from tornado.http1connection import HTTP1Connection
 from tornado.iostream import StreamClosedError
 
 from osscore.errors import (
     EntityTooLarge,
-    InvalidRange,
     MalformedBody,
     MethodNotAllowed,
     NotFound,
     StoreError,
     Unauthenticated,
-    Unavailable,
 )
-from ossd import envelope, logs
+from ossd import logs
+from ossd.answering import AnsweringHandler, store_error
 from ossd.body_stream import BodyStream
-from ossd.disk import Bytes
 from ossd.server import Server, ServerSettings, Service, listen
+from ossd.signing import Verifier
 
 T = TypeVar("T")
 Verb = Callable[..., Awaitable[None] | None]
 
-REQUEST_ID_HEADER: Final = "X-Request-Id"
 MSGPACK: Final = "application/msgpack"
-ONE_WRITE_BYTES_MAX: Final = 64 * 1024
 # How much of a refused body is read before the connection is closed. Closing at once would
 # send a reset, on which many clients drop the answer that explains it.
 LINGER_BYTES: Final = 8 * 1024 * 1024
 NO_BODY_TIMEOUT_S: Final = 30 * 86400.0
-CLIENT_GONE: Final = 499
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-
-log = logging.getLogger(__name__)
 
 
 @tornado.web.stream_request_body
-class Handler(tornado.web.RequestHandler):
+class Handler(AnsweringHandler):
     """One request. The verb runs once the whole body, at most `body_bytes_max`, is there."""
 
-    api: ClassVar[str] = ""
-    """Label of the request metrics; empty: the role."""
     body_bytes_max: ClassVar[int] = 1024 * 1024
 
     def __init__(
@@ -70,29 +57,14 @@ class Handler(tornado.web.RequestHandler):
         request: tornado.httputil.HTTPServerRequest,
         **kwargs: Any,
     ) -> None:
-        self.service: Service = application.settings["service"]
-        given = request.headers.get(REQUEST_ID_HEADER, "")
-        fresh = not _REQUEST_ID.fullmatch(given)
-        self.request_id = self.service.settings.random(8).hex() if fresh else given
         self.body = b""
         self._pieces: list[bytes] = []
         self._received_bytes = 0
         self._declared_bytes = _declared_bytes(request)
-        self._body_done = self._declared_bytes == 0
-        self._answered_early = False
         self._refusal: StoreError | None = None
-        self._observed = False
         self._verb: Verb = self._no_verb
-        self._began_s = self.service.settings.clock.monotonic_s()
         super().__init__(application, request, **kwargs)
-        self.service.began()
-
-    @property
-    def server(self) -> ServerSettings:
-        """What all handlers of this server share."""
-        return self.service.settings
-
-    # --- the way of a request ------------------------------------------------------
+        self._body_done = self._declared_bytes == 0
 
     @final
     async def prepare(self) -> None:
@@ -129,6 +101,7 @@ class Handler(tornado.web.RequestHandler):
     async def data_received(self, chunk: bytes) -> None:
         """Tornado's call for each piece of the body."""
         self._received_bytes += len(chunk)
+        self._body_begun = True
         if not self._answered_early:
             await self._take(chunk)
         elif self._received_bytes > LINGER_BYTES:
@@ -150,9 +123,17 @@ class Handler(tornado.web.RequestHandler):
         self.body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         self._check_body()
-        outcome = self._verb(*args, **kwargs)
-        if outcome is not None:
-            await outcome
+        await self._run_verb(*args, **kwargs)
+
+    async def _run_verb(self, *args: str, **kwargs: str) -> None:
+        # Counted by itself: a verb goes on when its client has left.
+        self.service.began()
+        try:
+            outcome = self._verb(*args, **kwargs)
+            if outcome is not None:
+                await outcome
+        finally:
+            self.service.ended()
 
     def _check_body(self) -> None:
         """Refuse what the whole body shows to be wrong; form fields become arguments."""
@@ -172,166 +153,6 @@ class Handler(tornado.web.RequestHandler):
     def _no_verb(self, *_args: str, **_kwargs: str) -> None:
         raise MethodNotAllowed(allow=self.allowed_methods())
 
-    def allowed_methods(self) -> tuple[str, ...]:
-        """The methods this resource has verbs for."""
-        missing = tornado.web.RequestHandler._unimplemented_method
-        kind = type(self)
-        found = [m for m in self.SUPPORTED_METHODS if getattr(kind, m.lower()) is not missing]
-        if "GET" not in found and kind.head is Handler.head:
-            found.remove("HEAD")
-        return tuple(found)
-
-    def head(self, *args: str, **kwargs: str) -> Awaitable[None] | None:
-        """As GET; Tornado leaves out the body."""
-        return self.get(*args, **kwargs)
-
-    # --- answering ----------------------------------------------------------------------
-
-    @property
-    def connection(self) -> HTTP1Connection:
-        """The connection of this request."""
-        return cast(HTTP1Connection, self.request.connection)
-
-    def set_default_headers(self) -> None:
-        """Tornado's call for a fresh answer."""
-        self.clear_header("Server")
-        self.clear_header("Content-Type")
-        self.set_header(REQUEST_ID_HEADER, self.request_id)
-        if self.service.draining:
-            self.set_header("Connection", "close")
-
-    def compute_etag(self) -> str | None:
-        """No hash over every answer: those who have an ETag set it."""
-        return None
-
-    def reply_json(self, value: object, *, status: int = 200) -> None:
-        """Answer a struct or plain value as JSON."""
-        self.set_status(status)
-        self.set_header("Content-Type", "application/json")
-        self.write(msgspec.json.encode(value))
-
-    async def reply_body(self, body: Bytes | Sequence[Bytes]) -> None:
-        """Answer bytes, sent piece by piece without joining large ones."""
-        pieces = [body] if isinstance(body, (bytes, bytearray, memoryview)) else list(body)
-        self.set_header("Content-Length", sum(len(piece) for piece in pieces))
-        for piece in pieces:
-            await self.send(piece)
-
-    async def send(self, piece: Bytes) -> None:
-        """One piece of the answer; returns once it has left for the client.
-
-        Set Content-Length first if it is known. Raises StreamClosedError if the client is
-        gone or takes nothing for `write_stall_s`.
-        """
-        if self.request.method == "HEAD" or not len(piece):
-            return
-        if not self._headers_written and len(piece) <= ONE_WRITE_BYTES_MAX:
-            self.write(bytes(piece))
-            written = self.flush()
-        else:
-            if not self._headers_written:
-                self.flush()
-            written = self.connection.write(cast(bytes, piece))
-        if written.done():
-            written.result()
-            return
-        try:
-            async with asyncio.timeout(self.server.write_stall_s):
-                await written
-        except TimeoutError as error:
-            self.connection.close()
-            raise StreamClosedError(error) from error
-
-    def answer_error(self, error: StoreError) -> None:
-        """Answer `error`, or cut the connection if an answer has begun."""
-        if self._finished or self._answered_early:
-            return
-        if self._headers_written:
-            self._observe(error.http_status)
-            self.connection.close()
-            return
-        self.clear()
-        self.set_status(error.http_status)
-        self._set_fact_headers(error)
-        kind, body = self.render_error(error)
-        self.set_header("Content-Type", kind)
-        self.write(body)
-        self._complete()
-
-    def render_error(self, error: StoreError) -> tuple[str, bytes]:
-        """Content type and body for an error; a dialect overrides this."""
-        return envelope.CONTENT_TYPE, envelope.error_body(error, self.request_id)
-
-    def _set_fact_headers(self, error: StoreError) -> None:
-        if isinstance(error, Unavailable):
-            self.set_header("Retry-After", error.retry_after_s)
-        elif isinstance(error, MethodNotAllowed):
-            self.set_header("Allow", ", ".join(error.allow))
-        elif isinstance(error, InvalidRange):
-            self.set_header("Content-Range", f"bytes */{error.size_bytes}")
-
-    def _complete(self) -> None:
-        """Finish the answer; early, if the body is still arriving."""
-        if self._body_done:
-            self.finish()
-            return
-        self._answered_early = True
-        expects = "Expect" in self.request.headers and not self._received_bytes
-        if expects or self._headers_written:
-            self.finish()
-            return
-        self.set_header("Connection", "close")
-        if self.get_status() not in (204, 304) and "Content-Length" not in self._headers:
-            self.set_header("Content-Length", sum(len(part) for part in self._write_buffer))
-        self.flush()
-        asyncio.get_running_loop().call_later(self.server.linger_s, self._end_early)
-
-    def _end_early(self) -> None:
-        if not self._finished:
-            self.finish()
-
-    # --- what Tornado reports ----------------------------------------------------------
-
-    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
-        """Tornado's call for whatever a verb raised."""
-        exc_info = kwargs.get("exc_info")
-        error = exc_info[1] if exc_info else None
-        if isinstance(error, StreamClosedError):
-            self._gone()
-            return
-        if status_code == 405:
-            error = MethodNotAllowed(allow=self.allowed_methods())
-        self.answer_error(_store_error(error, status_code))
-
-    def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
-        """Tornado's call before send_error: only bugs leave a line."""
-        if not isinstance(value, (StoreError, tornado.web.HTTPError, StreamClosedError)):
-            where = {"method": self.request.method, "path": self.request.path}
-            log.error("request_failed", extra=where, exc_info=value)
-
-    def on_finish(self) -> None:
-        """Tornado's call once the answer is complete."""
-        self._observe(self.get_status())
-
-    def on_connection_close(self) -> None:
-        """Tornado's call when the client is gone before its answer was complete."""
-        super().on_connection_close()
-        if not self._finished:
-            self._gone()
-
-    def _gone(self) -> None:
-        self._observe(CLIENT_GONE)
-        self.connection.close()
-
-    def _observe(self, status: int) -> None:
-        if self._observed:
-            return
-        self._observed = True
-        seconds = self.server.clock.monotonic_s() - self._began_s
-        method = self.request.method or ""
-        self.server.metrics.observe_request(self.api or self.server.role, method, status, seconds)
-        self.service.ended()
-
 
 class InternalHandler(Handler):
     """A request from another process of the cluster: signed, body and all."""
@@ -348,7 +169,7 @@ class InternalHandler(Handler):
             self.request.method or "", self.request.uri or "", self.request.headers, self.body
         )
 
-    def _verifier(self) -> Any:
+    def _verifier(self) -> Verifier:
         if self.server.verifier is None:
             raise Unauthenticated("This process has no cluster secret to check callers with.")
         return self.server.verifier
@@ -409,9 +230,7 @@ class StreamHandler(Handler):
 
     async def _run_flow(self) -> None:
         try:
-            outcome = self._verb(*self.path_args, **self.path_kwargs)
-            if outcome is not None:
-                await outcome
+            await self._run_verb(*self.path_args, **self.path_kwargs)
             if not self._finished:
                 await self._complete_flow()
         except Exception as error:  # noqa: BLE001  the outermost boundary of a request
@@ -430,7 +249,7 @@ class StreamHandler(Handler):
         if isinstance(error, StreamClosedError):
             self._gone()
         else:
-            self.answer_error(_store_error(error, 500))
+            self.answer_error(store_error(error, 500))
 
     async def _take(self, chunk: bytes) -> None:
         await self.body_stream.feed(chunk)
@@ -497,13 +316,3 @@ def _declared_bytes(request: tornado.httputil.HTTPServerRequest) -> int | None:
         return None
     length = request.headers.get("Content-Length", "0").split(",")[0].strip()
     return int(length) if length.isdecimal() else None
-
-
-def _store_error(error: BaseException | None, status: int) -> StoreError:
-    if isinstance(error, StoreError):
-        return error
-    if isinstance(error, tornado.web.HTTPError):
-        return envelope.error_of_status(error.status_code, error.get_message() or "")
-    if status == 500:
-        return StoreError("An internal error has occurred; the log names it by this request id.")
-    return envelope.error_of_status(status)

@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from osscore.errors import StoreError
+from ossd.memory import keep_freed
 
 EXIT_OK = 0
 EXIT_REFUSED = 1
@@ -105,6 +106,7 @@ def run(start: Start, *, drain_s: float = 30) -> int:
     `start` builds everything, waits for the stopper and takes everything down again; from
     the stop on it has `drain_s`, then it is cancelled.
     """
+    keep_freed()
     with asyncio.Runner() as runner:
         return runner.run(_life(start, drain_s))
 

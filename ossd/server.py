@@ -50,6 +50,7 @@ class ServerSettings:
     body_bytes_per_s_min: int = 1024
     write_stall_s: float = 60.0
     linger_s: float = 2.0
+    connections_max: int = 4096
 
 
 class Service:
@@ -136,16 +137,28 @@ class _Listener(HTTPServer):
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         """See HTTPServer."""
-        super().initialize(*args, **kwargs)
+        self._connections_max = kwargs.pop("connections_max")
+        self._connection_count = 0
         self._buffers = _Buffers(READ_BUFFERS_COUNT, READ_LARGE_BYTES)
+        super().initialize(*args, **kwargs)
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
         """See HTTPServer."""
+        if self._connection_count >= self._connections_max:
+            # Running out of descriptors would take files and peers down with it.
+            stream.close()
+            return
+        self._connection_count += 1
         stream.set_nodelay(True)
         if type(stream) is IOStream:
             # It has not been used yet, and leaves its socket alone when it is dropped.
             stream = _Stream(stream.socket, self._buffers)
         super().handle_stream(stream, address)
+
+    def on_close(self, server_conn: object) -> None:
+        """See HTTPServer."""
+        self._connection_count -= 1
+        super().on_close(server_conn)
 
 
 class Server:
@@ -192,6 +205,7 @@ def listen(
         max_body_size=ENDLESS_BYTES,
         idle_connection_timeout=service.settings.idle_s,
         body_timeout=service.settings.body_timeout_s,
+        connections_max=service.settings.connections_max,
     )
     try:
         sockets = bind_sockets(port, address=address or None, backlog=1024)
