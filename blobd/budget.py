@@ -10,13 +10,14 @@ class ByteBudget:
     """Bytes that requests take before their first byte is read, and give back at their end.
 
     First come, first served: a large request is not starved by small ones behind it.
-    Used from one event loop.
+    `taken_count`: how often any were asked for. Used from one event loop.
     """
 
     def __init__(self, total_bytes: int, *, wait_s: float) -> None:
         self._total_bytes = total_bytes
         self._free_bytes = total_bytes
         self._wait_s = wait_s
+        self.taken_count = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @property
@@ -30,6 +31,7 @@ class ByteBudget:
         More than there is in total counts as all of it.
         """
         size_bytes = min(size_bytes, self._total_bytes)
+        self.taken_count += 1
         if not self._waiting and size_bytes <= self._free_bytes:
             self._free_bytes -= size_bytes
             return

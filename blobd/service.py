@@ -20,6 +20,7 @@ from blobd.config import BlobConfig
 from blobd.disks import DataDisk, Disks
 from blobd.handlers import Shared, routes
 from blobd.membership import Membership, NodeAddress
+from blobd.memory import libc_trim, trim_when_idle
 from blobd.meters import DaemonMetrics, Parts, ShardTimes
 from blobd.scrub import Scrubber, ScrubSettings
 from blobd.shardstore import ShardStore, StoreSettings
@@ -154,6 +155,8 @@ class BlobDaemon:
             for disk in self._disks
         ]
         stopper.tasks.spawn(self._membership.run(), name="membership")
+        trimming = trim_when_idle(self._parts.budget, clock=clock, trim=libc_trim())
+        stopper.tasks.spawn(trimming, name="trim")
         for collector in self._parts.collectors:
             stopper.tasks.spawn(collector.run(), name="collect")
         for scrubber in self._parts.scrubbers:
