@@ -11,7 +11,8 @@ from pathlib import Path
 
 from osscore.errors import DeadlineExceeded
 
-STOP_DEADLINE_S = 20.0
+STOP_DEADLINE_S = 45.0
+"""Longer than any daemon drains."""
 
 
 @dataclass(frozen=True, slots=True)

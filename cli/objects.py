@@ -263,17 +263,13 @@ def _print_page(page: dict[str, Any], *, long: bool, as_json: bool) -> None:
             rows.append(
                 [
                     human_bytes(entry["size"]),
-                    _modified(entry["modified"]),
+                    human_time(entry["modified"]),
                     str(entry["version"]),
                     key,
                 ]
             )
     if rows:
         print_table(["SIZE", "MODIFIED", "VERSION", "NAME"], rows)
-
-
-def _modified(value: object) -> str:
-    return human_time(value) if isinstance(value, int) else str(value)
 
 
 async def _pages(
@@ -329,7 +325,7 @@ async def _print_versions(api: Api, target: Target, key: str | None, *, as_json:
             [
                 str(entry["version"]),
                 size,
-                _modified(entry["modified"]),
+                human_time(entry["modified"]),
                 "current" if entry["is_latest"] else "",
                 entry["key"],
             ]

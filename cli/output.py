@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import IntEnum
 from typing import Any, NoReturn
 
@@ -70,10 +70,9 @@ def human_bytes(size_bytes: float) -> str:
     raise AssertionError("unreachable")
 
 
-def human_time(time_ms: int) -> str:
-    """Local time to the second."""
-    moment = datetime.fromtimestamp(time_ms / 1000, UTC).astimezone()
-    return moment.strftime("%Y-%m-%d %H:%M:%S")
+def human_time(text: str) -> str:
+    """An ISO 8601 time of the API as local time to the second."""
+    return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def exit_code(error: StoreError) -> ExitCode:
