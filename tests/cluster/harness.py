@@ -103,6 +103,11 @@ class Daemon:
 
     def start(self) -> None:
         """Start it; returns once it answers /livez."""
+        self.launch()
+        self.wait_live()
+
+    def launch(self) -> None:
+        """Start it without waiting."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", self.role, *self.arguments],
@@ -111,6 +116,9 @@ class Daemon:
                 env={**os.environ, "OSS_CLUSTER_SECRET": SECRET, **self.environment},
                 cwd=self.log.parent,
             )
+
+    def wait_live(self) -> None:
+        """Until it answers /livez."""
         wait_until(self._is_live, what=f"{self.name} to answer")
 
     def _is_live(self) -> bool:
@@ -160,6 +168,14 @@ class Daemon:
             return f"{self.name}| never started"
         lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:]
         return "\n".join(f"{self.name}| {line[:400]}" for line in lines)
+
+
+def start_all(daemons: Sequence[Daemon]) -> None:
+    """Start several at once; returns once all answer."""
+    for daemon in daemons:
+        daemon.launch()
+    for daemon in daemons:
+        daemon.wait_live()
 
 
 class Metanode(Daemon):
@@ -219,8 +235,7 @@ class Cluster:
             texts = (f"{each.id}={each.raft}={each.url}" for each in members)
             first = self.metanodes[0]
             first.arguments = [*first.arguments, "--bootstrap", ",".join(texts)]
-        for metanode in self.metanodes:
-            metanode.start()
+        start_all(self.metanodes)
 
     def form_metanodes(self, count: int = 3) -> None:
         """Start metanodes and form a cluster of them."""

@@ -16,7 +16,7 @@ from raftmeta.commands import CreateBucket, Done
 from raftmeta.identity import CATALOG_NAME
 from raftmeta.queries import BucketsListed, ClusterDescribed, GetCluster, ListBuckets
 from raftmeta.wire import Bootstrap
-from tests.cluster.harness import Cluster, Metanode, wait_until
+from tests.cluster.harness import Cluster, Metanode, start_all, wait_until
 
 pytestmark = pytest.mark.cluster
 
@@ -131,8 +131,7 @@ def test_kill_of_all_three_loses_no_acknowledged_write(tmp_path: Path) -> None:
 
         cluster.run(write)
         assert len(acknowledged) >= 100
-        for metanode in cluster.metanodes:
-            metanode.start()
+        start_all(cluster.metanodes)
         assert acknowledged <= cluster.run(names)
 
 
