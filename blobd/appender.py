@@ -107,10 +107,14 @@ class Appender:
         self._release()
 
     def fail(self, what: str, error: OSError) -> StoreError:
-        """Turn read-only, for ever; answers the error for the caller to raise."""
+        """Turn read-only after an error of the disk; answers what the caller is to raise."""
+        return self.stop(f"{what}: {error.strerror or error}")
+
+    def stop(self, problem: str) -> StoreError:
+        """Turn read-only until the daemon restarts; the first problem is the one kept."""
         if not self.problem:
-            self.problem = f"{what}: {error.strerror or error}"
-            log.error("disk_failing", extra={"problem": self.problem})
+            self.problem = problem
+            log.error("disk_failing", extra={"problem": problem})
         return DiskFailing(f"The disk is read-only: {self.problem}")
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from blobd.appender import Appender
-from blobd.index import Change, Index, Location, State, VolumeRow
+from blobd.index import Change, Index, IndexUnusable, Location, State, VolumeRow
 from blobd.reading import read_record
 from blobd.record import (
     Header,
@@ -153,6 +153,8 @@ class Committer:
             return self._commit_small(operations, error)
         except StoreError as error:
             return [error] * len(operations)
+        except IndexUnusable as error:  # found before anything was written
+            return [self._appender.stop(f"its index is unreadable: {error}")] * len(operations)
 
     def _commit_small(self, operations: Sequence[Operation], error: DiskFull) -> list[Outcome]:
         """After the disk was full for all of it: what frees space may still fit."""

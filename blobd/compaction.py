@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from blobd.commit import Move
-from blobd.index import Change, Index, Location, State
-from blobd.reading import read_record
-from blobd.record import ENTRY_BYTES, record_bytes
+from blobd.index import Change, Index, IndexUnusable, Location, State
+from blobd.reading import describes, read_record
+from blobd.record import ENTRY_BYTES, RecordType, record_bytes
 from blobd.room import Room, StoreSettings
-from blobd.volume import body_intact
-from blobd.volumefiles import VolumeFiles, VolumeInfo
+from blobd.volume import body_intact, lists, read_contents, read_header
+from blobd.volumefiles import VolumeFiles, VolumeGone, VolumeInfo
 from osscore.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,8 @@ class Compactor:
         self._in_force: dict[int, tuple[int, int, int]] = {}
         self._removed_count = 0
         self._stuck: set[int] = set()
+        # Shards dropped because their header was lost; few, and each has been reported.
+        self._lost: set[bytes] = set()
 
     def victim(self, active: VolumeInfo | None) -> VolumeInfo | None:
         """The volume most worth rewriting, or None. It may be the active one: roll it."""
@@ -100,13 +102,14 @@ class Compactor:
     def finish(self, plan: Plan) -> bool:
         """After the copies: drop rows, and unlink the volume if nothing points into it now.
 
-        Raises OSError, IndexUnusable.
+        Raises OSError; IndexUnusable, also if the volumes themselves contradict the index.
         """
         for change in plan.drops:
             self._index.swap(*change)
         self._index.flush()
         if not plan.last or self._index.in_volume(plan.volume, behind=-1, limit=1):
             return False
+        self._confirm_dead(plan.volume)
         self._files.remove(plan.volume)
         self._removed_count += 1
         self._in_force.pop(plan.volume, None)
@@ -118,6 +121,32 @@ class Compactor:
         """Leave a volume that cannot be read or written out alone until the next start."""
         self._stuck.add(volume)
         log.error("volume_not_compacted", extra={"volume": volume, "reason": str(error)})
+
+    def _confirm_dead(self, volume: int) -> None:
+        """Ask the volumes, not the index alone, before bytes are given up.
+
+        Each shard listed must have a record elsewhere: a copy, a replacement or a tombstone.
+        """
+        with self._files.reading(volume) as (file, salt):
+            entries = read_contents(file, salt).entries
+        gone = {entry.key for entry in entries if entry.type == RecordType.TOMBSTONE}
+        gone |= self._lost
+        for entry in entries:
+            if entry.type != RecordType.SHARD or entry.key in gone:
+                continue
+            location = self._index.find(entry.key)
+            if location is None or not self._is_there(entry.key, location):
+                raise IndexUnusable(f"volume {volume} holds a shard it does not know")
+
+    def _is_there(self, key: bytes, location: Location) -> bool:
+        try:
+            with self._files.reading(location.volume) as (file, salt):
+                header = read_header(file, location.offset, salt)
+        except VolumeGone:
+            return False
+        if header is None or not describes(header, key, location):
+            return False
+        return (header.type == RecordType.TOMBSTONE) == (location.state == State.DELETED)
 
     def _live_fraction(self, info: VolumeInfo) -> float | None:
         """The live part of a volume, or None if it is not worth a rewrite."""
@@ -160,8 +189,11 @@ class Compactor:
         """The record as it lies there, damaged bodies too; None if its header is lost."""
         with self._files.reading(location.volume) as (file, salt):
             found = read_record(file, salt, key=key, location=location)
+            if found is None and not lists(file, salt, key, location.offset):
+                raise IndexUnusable("it names a place where its shard is not")
         if found is None:
             self._note_damage(key, location)
+            self._lost.add(key)
             return None
         header, body = found
         if location.state == State.LIVE and not body_intact(header, body):

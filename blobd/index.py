@@ -143,9 +143,12 @@ def merged(old: Location | None, new: Location) -> Location:
 class Index:
     """The two layers. `find` may run in any thread; changes are serialised by a lock."""
 
-    def __init__(self, reader: sqlite3.Connection, writer: sqlite3.Connection) -> None:
+    def __init__(
+        self, reader: sqlite3.Connection, writer: sqlite3.Connection, path: Path | None = None
+    ) -> None:
         self.use: dict[int, VolumeUse] = {}
         self.volumes: dict[int, VolumeRow] = {}
+        self._path = path
         self._reader = reader
         self._writer = writer
         self._fresh: dict[bytes, Location | None] = {}
@@ -165,7 +168,7 @@ class Index:
                 connection = _connect(":memory:")
                 return cls(connection, connection)
             writer = _connect(str(path))
-            return cls(_connect(str(path)), writer)
+            return cls(_connect(str(path)), writer, path)
         except sqlite3.Error as error:
             raise IndexUnusable(str(error)) from error
 
@@ -310,6 +313,11 @@ class Index:
                 return [key for (key,) in self._reader.execute(sql, (limit,))]
         except sqlite3.Error as error:
             raise IndexUnusable(str(error)) from error
+
+    def condemn(self) -> None:
+        """Unlink the file, found wrong or unreadable, so that the next start rebuilds it."""
+        if self._path is not None:
+            remove_index(self._path)
 
     def close(self) -> None:
         """Close both connections without flushing."""

@@ -24,6 +24,7 @@ from blobd.reading import ShardRead, Span, read_span, span
 from blobd.record import digest, identity_key, key_identity
 from blobd.recovery import Recovery, matches, open_index, renewed_index
 from blobd.room import Room, StoreSettings
+from blobd.volume import lists
 from blobd.volumefiles import VolumeFiles, VolumeGone
 from osscore.errors import (
     BadDigest,
@@ -278,7 +279,11 @@ class ShardStore:
         async with self._compacting:
             if self.problem or self._closed:
                 return 0
-            victim = await self._in_thread(self._compactor.victim, self._appender.active)
+            active = self._appender.active
+            try:
+                victim = await self._in_thread(self._compactor.victim, active)
+            except IndexUnusable as error:
+                raise self._condemn_index(str(error)) from error
             if victim is None:
                 return 0
             number = victim.name.number
@@ -287,6 +292,8 @@ class ShardStore:
             except OSError as error:
                 self._compactor.give_up(number, error)
                 raise DiskFailing("A volume could not be compacted.") from error
+            except IndexUnusable as error:
+                raise self._condemn_index(str(error)) from error
 
     async def close(self) -> None:
         """Finish what was submitted, seal, flush the index and let everything go."""
@@ -321,11 +328,30 @@ class ShardStore:
             with self._files.reading(location.volume) as (file, salt):
                 return read_span(file, salt, key=key, location=location, wanted=wanted)
         except CorruptShard:
+            self._doubt_index(key, location)
             self._note_damage(key, location)
             raise
         except OSError as error:
             self._note_damage(key, location)
             raise DiskFailing(f"A shard could not be read: {error.strerror}") from error
+
+    def _doubt_index(self, key: bytes, location: Location) -> None:
+        """Ask the volume's own list before a shard is called damaged: the index may be wrong.
+
+        Raises DiskFailing if it is; the next start rebuilds it.
+        """
+        with self._files.reading(location.volume) as (file, salt):
+            listed = lists(file, salt, key, location.offset)
+        if not listed:
+            raise self._condemn_index("it names a place where its shard is not")
+
+    def _condemn_index(self, reason: str) -> StoreError:
+        """Stop writing by an index that cannot be trusted, and have it rebuilt at the start."""
+        try:
+            self._index.condemn()
+        except OSError as error:
+            log.error("index_not_removed", extra={"reason": str(error)})
+        return self._appender.stop(f"its index is wrong: {reason}; a restart rebuilds it")
 
     def _note_damage(self, key: bytes, location: Location) -> None:
         """Remember and report a shard whose record is not what it should be; any thread."""
@@ -388,7 +414,7 @@ class ShardStore:
         try:
             return look_up(*arguments)
         except IndexUnusable as error:
-            raise DiskFailing("The index of this disk cannot be read.") from error
+            raise self._condemn_index(str(error)) from error
 
     async def _in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(

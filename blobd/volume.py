@@ -184,7 +184,7 @@ def _next_marker(window: Window, offset: int, size_bytes: int, salt: bytes) -> i
 
 def read_contents(file: DiskFile, salt: bytes, *, verify_from: int = 0) -> Contents:
     """What a volume holds: from its seal if it has a sound one, else by a scan."""
-    listed = _listed(file, salt)
+    listed = read_seal(file, salt)
     if listed is not None:
         return Contents(tuple(listed), (), sealed=True)
     entries: list[Entry] = []
@@ -197,7 +197,7 @@ def read_contents(file: DiskFile, salt: bytes, *, verify_from: int = 0) -> Conte
     return Contents(tuple(entries), tuple(gaps), sealed=False)
 
 
-def _listed(file: DiskFile, salt: bytes) -> list[Entry] | None:
+def read_seal(file: DiskFile, salt: bytes) -> list[Entry] | None:
     """The entries of the seal, or None if the volume has no sound one at its very end."""
     size_bytes = file.size_bytes()
     if size_bytes < TRAILER_BYTES:
@@ -211,6 +211,12 @@ def _listed(file: DiskFile, salt: bytes) -> list[Entry] | None:
         return None
     table = file.pread(header.body_bytes, seal_offset + head_bytes(header.body_bytes))
     return list(unpack_entries(table)) if body_intact(header, table) else None
+
+
+def lists(file: DiskFile, salt: bytes, key: bytes, offset: int) -> bool:
+    """Whether the volume's own seal has a record of `key` there; True if it has no seal."""
+    listed = read_seal(file, salt)
+    return listed is None or any(e.key == key and e.offset == offset for e in listed)
 
 
 def encode_seal(table: bytes, *, salt: bytes, offset: int, written_at_ms: int) -> list[Bytes]:

@@ -1,7 +1,10 @@
 """Space is given back, nothing that lives is lost, nothing deleted comes back."""
 
 import asyncio
+import contextlib
 import errno
+import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -234,6 +237,37 @@ def test_compaction_on_a_full_or_failing_disk_loses_nothing() -> None:
         async with opened(disk) as store:
             await compact_all(store)
             for number in range(0, 30, 5):
+                assert (await store.get(shard(number))).body == body(number)
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM shards WHERE offset = 0",
+        "UPDATE shards SET volume = volume + 1 WHERE offset = 0",
+        "UPDATE shards SET offset = offset + 8 WHERE offset = 0",
+        "UPDATE shards SET state = 2, target = 1 WHERE offset = 0",
+    ],
+)
+def test_wrong_index_makes_compaction_stop_not_lose(tmp_path: Path, damage: str) -> None:
+    async def story() -> None:
+        disk, path = SimulatedDisk(), tmp_path / "index.sqlite"
+        async with opened(disk, index_path=path) as store:
+            for number in range(30):
+                await put(store, number)
+            await store.delete(shard(number) for number in range(30) if number % 14)
+        with contextlib.closing(sqlite3.connect(path)) as index:
+            index.execute(damage)
+            index.commit()
+        async with opened(disk, index_path=path) as store:
+            with pytest.raises(DiskFailing):
+                await compact_all(store)
+            assert "index" in store.stats().problem
+        async with opened(disk, index_path=path) as store:
+            await compact_all(store)
+            for number in (0, 14, 28):
                 assert (await store.get(shard(number))).body == body(number)
 
     run(story)

@@ -1,6 +1,8 @@
 """The store of one disk: what is put comes back, what is deleted does not."""
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from osscore.digests import crc32c
 from osscore.errors import (
     BadDigest,
     CorruptShard,
+    DiskFailing,
     InvalidRange,
     NoSuchShard,
     NotReady,
@@ -202,6 +205,46 @@ def test_index_of_another_time_is_rebuilt(tmp_path: Path) -> None:
         (tmp_path / "index.sqlite").write_bytes(old_index)
         async with opened(tmp_path) as store:
             assert [row[0] for row in store.inventory(b"", 10)] == [shard(2)]
+
+    run(story)
+
+
+def test_index_row_that_names_a_wrong_place_is_no_damage_and_rebuilt(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with opened(tmp_path) as store:
+            await put(store, shard(1), body(1))
+            await put(store, shard(2), body(2))
+        with contextlib.closing(sqlite3.connect(tmp_path / "index.sqlite")) as index:
+            index.execute("UPDATE shards SET offset = offset + 8")
+            index.commit()
+        async with opened(tmp_path) as store:
+            with pytest.raises(DiskFailing):
+                await store.get(shard(1))
+            assert store.damaged() == []
+            with pytest.raises(DiskFailing):
+                await put(store, shard(3), body(3))
+            assert "index" in store.stats().problem
+        async with opened(tmp_path) as store:
+            assert (await store.get(shard(1))).body == body(1)
+            assert await put(store, shard(3), body(3)) is True
+
+    run(story)
+
+
+def test_index_that_breaks_while_open_stops_writing_and_is_rebuilt(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with opened(tmp_path) as store:
+            await put(store, shard(1), body(1))
+        async with opened(tmp_path) as store:
+            with contextlib.closing(sqlite3.connect(tmp_path / "index.sqlite")) as index:
+                index.execute("DROP TABLE shards")
+                index.commit()
+            for look_up in (store.get(shard(1)), put(store, shard(2), body(2))):
+                with pytest.raises(DiskFailing):
+                    await look_up
+        async with opened(tmp_path) as store:
+            assert (await store.get(shard(1))).body == body(1)
+            assert await put(store, shard(2), body(2)) is True
 
     run(story)
 
