@@ -1,7 +1,7 @@
 """Metrics of one process: a prometheus-client registry, made in `__main__` and passed down.
 
-Names begin with `oss_`, carry their unit, and counters end in `_total` (docs/metrics.md
-lists them). A role makes its own instruments on `Metrics.registry`.
+Names begin with `oss_`, carry their unit, and counters end in `_total`. A role makes its own
+instruments on `Metrics.registry`.
 """
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest

@@ -169,6 +169,7 @@ class AioRpc:
         self._ssl_context = ssl_context
         self._pools: dict[tuple[bool, str, int], _Pool] = {}
         self._busy: set[Connection] = set()
+        self._closed = False
 
     async def call(
         self,
@@ -243,6 +244,8 @@ class AioRpc:
         return pool
 
     async def _connect(self, url: Url) -> Connection:
+        if self._closed:
+            raise PeerUnreachable("This process is stopping and calls nobody any more.")
         loop = asyncio.get_running_loop()
         context = self._tls() if url.secure else None
         try:
@@ -262,6 +265,7 @@ class AioRpc:
 
     async def close(self) -> None:
         """See Rpc."""
+        self._closed = True
         for connection in list(self._busy):
             connection.abort()
         for pool in self._pools.values():

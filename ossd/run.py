@@ -29,6 +29,7 @@ EXIT_OK = 0
 EXIT_REFUSED = 1
 EXIT_FATAL = 70
 EXIT_DRAIN_CUT = 75
+THREADS_WAIT_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,10 @@ class Stopper:
 
     def stop(self) -> None:
         """Begin to stop; again: no change."""
-        self._loop.call_soon_threadsafe(self._event.set)
+        try:
+            self._loop.call_soon_threadsafe(self._event.set)
+        except RuntimeError:
+            pass  # the loop has ended: what was to be stopped is over
 
     def fatal(self, error: BaseException) -> None:
         """Begin to stop because of `error`; the process exits with 70."""
@@ -108,7 +112,13 @@ def run(start: Start, *, drain_s: float = 30) -> int:
     """
     keep_freed()
     with asyncio.Runner() as runner:
-        return runner.run(_life(start, drain_s))
+        code = runner.run(_life(start, drain_s))
+        # The runner waits for threads; one may hang in a system call on a dying disk.
+        last = threading.Timer(THREADS_WAIT_S, os._exit, (code,))
+        last.daemon = True
+        last.start()
+    last.cancel()
+    return code
 
 
 async def _life(start: Start, drain_s: float) -> int:

@@ -299,6 +299,7 @@ async def test_smuggling_by_two_lengths_is_refused():
             ("Content-Length: 2", "Content-Length: 3"),
             ("Content-Length: -1",),
             ("Content-Length: 2x",),
+            ("Content-Length: " + "9" * 5000,),
         ):
             async with raw(server) as client:
                 await client.send(request("POST /echo", *headers, body=b"ab"))
@@ -534,6 +535,40 @@ async def test_stop_cuts_what_outlasts_the_grace():
         await until(lambda: server.active_count)
         await server.stop(0.05)
         assert await client.rest() == b""
+
+
+async def test_stop_waits_for_a_verb_whose_client_has_left():
+    gate, ended = asyncio.Event(), asyncio.Event()
+
+    class Working(Handler):
+        async def post(self) -> None:
+            await gate.wait()
+            ended.set()
+
+    own = settings()
+    async with serving([("/", Working)], metrics=own.metrics) as server:
+        async with raw(server) as client:
+            await client.send(request("POST /", "Content-Length: 0"))
+            await until(lambda: server.active_count == 2)
+        await until(lambda: 'code="499"' in own.metrics.text().decode())
+        stopping = asyncio.create_task(server.stop(10))
+        asyncio.get_running_loop().call_later(0.02, gate.set)
+        await stopping
+        assert ended.is_set()
+
+
+async def test_connections_beyond_the_bound_are_closed_and_make_no_difference_later():
+    async with serving(ROUTES, connections_max=2) as server:
+        async with raw(server) as first, raw(server) as second, raw(server) as third:
+            assert await third.rest() == b""
+            for client in (first, second):
+                await client.send(request("GET /echo"))
+                assert (await client.answer())[0] == 200
+        for _ in range(5):
+            async with raw(server) as client:
+                await client.send(request("GET /echo", "Connection: close"))
+                assert (await client.answer())[0] == 200
+                await client.rest()
 
 
 async def test_the_request_id_is_in_the_log_lines_of_the_verb(caplog):
