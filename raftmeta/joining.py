@@ -12,7 +12,7 @@ from typing import Protocol
 
 from blake3 import blake3
 
-from osscore.errors import CorruptCatalog, StoreError
+from osscore.errors import CorruptCatalog, DeadlineExceeded, StoreError
 from ossd.disk import Disk, DiskFile
 from ossd.rpc import Reply, check
 from raftmeta.identity import (
@@ -26,7 +26,10 @@ from raftmeta.journal import Journal
 from raftmeta.snapshots import HEAD_HEADER, head_from_header
 from raftmeta.wire import SNAPSHOT, SnapshotHead, Status
 
-FETCH_DEADLINE_S = 3600.0
+FETCH_DEADLINE_S = 6 * 3600.0
+FIRST_PIECE_S = 600.0
+"""The leader first copies and hashes its whole catalog."""
+NEXT_PIECE_S = 30.0
 TAIL_BYTES = 4 * 1024 * 1024
 
 
@@ -121,17 +124,26 @@ class Installer:
         try:
             copy = _Copy(file)
             query = f"joining={self._folder.identity.id}" + ("" if forgets else "&lagging=1")
-            reply = check(
-                await self._rpc.download(
-                    f"{leader_url}{SNAPSHOT}?{query}", copy.take, deadline_s=FETCH_DEADLINE_S
-                )
-            )
-            head = _head_of(reply)
+            head = await self._download(f"{leader_url}{SNAPSHOT}?{query}", copy)
             copy.verify(head)
             await asyncio.to_thread(file.sync)
         finally:
             file.close()
         return state, head
+
+    async def _download(self, url: str, copy: "_Copy") -> SnapshotHead:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(FIRST_PIECE_S) as patience:
+
+                async def take(piece: bytes) -> None:
+                    await copy.take(piece)
+                    patience.reschedule(loop.time() + NEXT_PIECE_S)
+
+                reply = check(await self._rpc.download(url, take, deadline_s=FETCH_DEADLINE_S))
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"{url} stopped sending.") from error
+        return _head_of(reply)
 
     def install(self, state: Path, head: SnapshotHead, *, own: Journal | None) -> None:
         """Make a fetched copy the state that counts; `own` is the log of a voter. Blocks;

@@ -41,10 +41,11 @@ from raftmeta.snapshots import SnapshotDesk
 from raftmeta.stewards.collection import Collection
 from raftmeta.stewards.logcutting import cut_for_ever
 from raftmeta.voter import Voter, VoterSeams
-from raftmeta.wire import Form, Heartbeat, ProposeReply, QueryReply, Status
+from raftmeta.wire import Form, Heartbeat, ProposeReply, QueryReply, SnapshotHead, Status
 
 TICK_S = 0.5
 JOIN_PAUSE_S = 0.5
+PAUSE_DOUBLINGS_MAX = 5
 EXPECT_EVERY_TICKS = 10
 CONFIRM_S = 2.0
 ROLE = "raftmeta"
@@ -80,6 +81,7 @@ class Metanode:
         self._steward: asyncio.Task[None] | None = None
         self._cutting: asyncio.Task[None] | None = None
         self._join_trouble = ""
+        self._fetch_failure_count = 0
         self._changing = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._lagging = asyncio.Event()
@@ -277,7 +279,7 @@ class Metanode:
         while self._folder.identity.state is not MemberState.VOTER:
             for url in self._config.peers:
                 await self._try_to_join(url)
-            await self._clock.sleep(JOIN_PAUSE_S)
+            await self._clock.sleep(self._pause_s())
 
     async def _try_to_join(self, peer_url: str) -> None:
         try:
@@ -305,7 +307,7 @@ class Metanode:
 
     async def _join_from(self, leader_url: str) -> None:
         # No lock while fetching: Form is refused by the state written above.
-        state, head = await self._installer.fetch(leader_url, forgets=True)
+        state, head = await self._fetch(leader_url, forgets=True)
         async with self._changing:
             await asyncio.to_thread(self._installer.install, state, head, own=None)
             log.info("joined", extra={"applied_index": head.applied_index})
@@ -320,7 +322,17 @@ class Metanode:
                 await self._catch_up()
             except (StoreError, OSError) as error:
                 log.info("catch_up_waits", extra={"reason": str(error)})
-            await self._clock.sleep(JOIN_PAUSE_S)
+            await self._clock.sleep(self._pause_s())
+
+    async def _fetch(self, leader_url: str, *, forgets: bool) -> tuple[Path, SnapshotHead]:
+        self._fetch_failure_count += 1
+        fetched = await self._installer.fetch(leader_url, forgets=forgets)
+        self._fetch_failure_count = 0
+        return fetched
+
+    def _pause_s(self) -> float:
+        """Longer after each failed copy: one costs the leader a reading of its catalog."""
+        return JOIN_PAUSE_S * float(1 << min(self._fetch_failure_count, PAUSE_DOUBLINGS_MAX))
 
     async def _catch_up(self) -> None:
         """Exchange the state of a voter that lags for a copy of the leader's.
@@ -334,7 +346,10 @@ class Metanode:
             return
         if voter.leader_url is None:
             raise NotReady("No leader is known to catch up from.")
-        state, head = await self._installer.fetch(voter.leader_url, forgets=False)
+        state, head = await self._fetch(voter.leader_url, forgets=False)
+        if head.applied_index <= voter.catalog.applied_index:
+            self._lagging.clear()  # caught up by the log meanwhile
+            return
         async with self._changing:
             applied_index = voter.catalog.applied_index
             old_state = await self._stop_voter()
