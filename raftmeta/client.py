@@ -358,9 +358,12 @@ async def bootstrap(
 
 
 async def read_status(rpc: Rpc, url: str, *, deadline_s: float = 2) -> Status:
-    """What the metanode at `url` says of itself."""
+    """What the metanode at `url` says of itself. StoreError if no metanode answers there."""
     reply = check(await rpc.call("GET", url + STATUS, deadline_s=deadline_s))
-    return msgspec.json.decode(reply.body, type=Status)
+    try:
+        return msgspec.json.decode(reply.body, type=Status)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"{url} does not answer as a metanode: {error}") from error
 
 
 def wrap_catalog_key(secrets: ClusterSecrets, key: bytes, random: RandomBytes) -> bytes:

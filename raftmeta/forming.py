@@ -15,6 +15,7 @@ were told early may have lost by then is nothing a user wrote.
 
 import asyncio
 import base64
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -27,7 +28,6 @@ from osscore.errors import (
     CorruptCatalog,
     InvalidArgument,
     NotReady,
-    OutcomeUnknown,
     StoreError,
     Unavailable,
 )
@@ -54,6 +54,8 @@ INTENT_NAME = "bootstrap.json"
 EMPTY = "empty"
 TELL_DEADLINE_S = 5.0
 FORM_DEADLINE_S = 30.0
+
+log = logging.getLogger(__name__)
 
 
 class Phase(StrEnum):
@@ -296,10 +298,15 @@ async def bootstrap_when_possible(
     For members that were started with the list of first members: safe to run at each
     start, for a formed cluster never answers as empty.
     """
+    waited_for = ""
     while True:
         try:
             return await forming.bootstrap(request)
-        except AlreadyFormed:
+        except AlreadyFormed as error:
+            log.info("bootstrap_not_needed", extra={"reason": error.message})
             return None
-        except (Unavailable, OutcomeUnknown):
+        except Unavailable as error:
+            if error.message != waited_for:
+                log.info("bootstrap_waits", extra={"reason": error.message})
+            waited_for = error.message
             await clock.sleep(pause_s)

@@ -5,6 +5,7 @@ both cases the copy goes into a new state folder; nothing counts until CURRENT n
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from raftmeta.journal import Journal
 from raftmeta.snapshots import HEAD_HEADER, head_from_header
 from raftmeta.wire import SNAPSHOT, SnapshotHead, Status
 
+_CLUSTER_ID = re.compile("[0-9a-f]{32}")
 FETCH_DEADLINE_S = 6 * 3600.0
 FIRST_PIECE_S = 600.0
 """The leader first copies and hashes its whole catalog."""
@@ -98,7 +100,7 @@ def lists_me(status: Status, identity: Identity) -> bool:
     A metanode tells a cluster id only once the cluster's first command is applied, so a
     cluster still being formed is never joined (forming tells its members itself).
     """
-    if not status.cluster_id:
+    if not _CLUSTER_ID.fullmatch(status.cluster_id):
         return False
     return any(
         member.id == identity.id and member.raft == identity.raft for member in status.members

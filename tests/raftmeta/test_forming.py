@@ -16,7 +16,7 @@ from ossd.rpc import Reply
 from ossd.signing import ClusterSecrets, unseal
 from raftmeta.client import unwrap_catalog_key
 from raftmeta.commands import Done, FormCluster
-from raftmeta.forming import Forming, IntentFile, Phase
+from raftmeta.forming import Forming, IntentFile, Phase, bootstrap_when_possible
 from raftmeta.identity import Identity, MemberState
 from raftmeta.wire import (
     FORM,
@@ -29,6 +29,8 @@ from raftmeta.wire import (
     ProposeRequest,
     Status,
 )
+from tests.fakes.clock import ManualClock
+from tests.raftmeta.waiting import until
 
 SECRETS = ClusterSecrets(current="a-secret-only-for-tests")
 MEMBERS = tuple(
@@ -284,3 +286,25 @@ def test_the_intent_holds_the_phase_it_has_reached(tmp_path: Path) -> None:
             asyncio.run(members.forming().bootstrap(REQUEST))
         intent = members.intents.read()
         assert intent is not None and intent.phase is phase
+
+
+def test_a_member_told_the_list_waits_for_all_and_stops_once_there_is_a_cluster(
+    tmp_path: Path,
+) -> None:
+    members = PretendedMembers(tmp_path)
+    members.dead.add("meta-3")
+
+    async def story() -> None:
+        clock = ManualClock()
+        waiting = asyncio.ensure_future(
+            bootstrap_when_possible(members.forming(), REQUEST, clock=clock)
+        )
+        await until(lambda: clock.sleeper_count)
+        members.dead.clear()
+        clock.advance(1)
+        formed = await waiting
+        assert formed is not None
+        # As at every later start:
+        assert await bootstrap_when_possible(members.forming(), REQUEST, clock=clock) is None
+
+    asyncio.run(story())

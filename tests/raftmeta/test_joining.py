@@ -243,6 +243,7 @@ def status(**changes: object) -> Status:
 def test_only_a_formed_cluster_that_lists_this_member_is_joined() -> None:
     assert lists_me(status(), FRESH)
     assert not lists_me(status(cluster_id=""), FRESH)
+    assert not lists_me(status(cluster_id="no hex"), FRESH)
     assert not lists_me(status(members=MEMBERS[:2]), FRESH)
     assert not lists_me(status(), Identity(id="meta-3", raft="h:99", url=""))
 
