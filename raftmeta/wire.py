@@ -10,6 +10,7 @@ Every request but the health paths carries the internal signature (`ossd.signing
 | POST /v1/bootstrap | Bootstrap | BootstrapReply; forms the cluster once |
 | POST /v1/form | Form | Done; from the bootstrapping metanode to each member |
 | GET /v1/snapshot?joining=ID | | the catalog as a file, header X-Oss-Snapshot: SnapshotHead |
+| ... &lagging=1 | | the same for a voter that kept its state and is only behind the log |
 | GET /v1/status | | JSON Status |
 | GET /livez /readyz /healthz /metrics | | text; no signature |
 
