@@ -94,6 +94,7 @@ class _Batch:
     """What one write will hold."""
 
     volume: VolumeInfo
+    number: int
     offset: int
     room_bytes: int
     now_ms: int
@@ -102,10 +103,6 @@ class _Batch:
     record_count: int = 0
     known: Mapping[bytes, Location] = field(default_factory=dict)
     changes: dict[bytes, Change] = field(default_factory=dict)
-
-    @property
-    def number(self) -> int:
-        return self.volume.name.number
 
     def add(
         self, header: Header, body: Bytes, *, old: Location | None, state: State = State.LIVE
@@ -195,7 +192,9 @@ class Committer:
         volume = self._appender.prepare()
         if before is not None and before is not volume:
             self._index.publish((), _row(before))
-        return _Batch(volume, volume.size_bytes, room_bytes, self._clock.now_ms())
+        return _Batch(
+            volume, volume.name.number, volume.size_bytes, room_bytes, self._clock.now_ms()
+        )
 
     def _roll(self, roll: Roll) -> bool:
         active = self._appender.active

@@ -63,10 +63,11 @@ def read_span(
 ) -> ShardRead:
     """The wanted bytes, verified. Raises CorruptShard, OSError."""
     in_front = head_bytes(location.size_bytes)
-    if wanted.first == 0:
+    if wanted.first == 0 and wanted.blocks_end <= BLOCK_BYTES:
         data = file.pread(in_front + wanted.blocks_end, location.offset)
         head, body = data[:in_front], data[in_front:]
     else:
+        # A second read costs less than cutting a large body off its header.
         head = file.pread(in_front, location.offset)
         body_at = location.offset + in_front + wanted.first
         body = file.pread(wanted.blocks_end - wanted.first, body_at)

@@ -102,6 +102,8 @@ def head_bytes(body_bytes: int) -> int:
 
 def record_bytes(body_bytes: int) -> int:
     """Bytes a record with a body of that size takes in its volume."""
+    if 0 < body_bytes <= BLOCK_BYTES:  # most are; several calls a record are worth a short cut
+        return _HEAD_BYTES_OF_ONE_BLOCK + (body_bytes + 7) // ALIGN_BYTES * ALIGN_BYTES
     return head_bytes(body_bytes) + align(body_bytes)
 
 
@@ -140,14 +142,18 @@ def encode_head(header: Header, salt: bytes) -> bytes:
         header.since,
         header.target,
     )
-    head += struct.pack(f">{len(header.block_crcs)}I", *header.block_crcs)
-    head += _CRC.pack(crc32c(head))
-    return head + _PADS[-len(head) % ALIGN_BYTES]
+    if len(header.block_crcs) == 1:
+        head += _CRC.pack(header.block_crcs[0])
+    else:
+        head += struct.pack(f">{len(header.block_crcs)}I", *header.block_crcs)
+    return head + _CRC.pack(crc32c(head)) + _PADS[-(len(head) + _CRC.size) % ALIGN_BYTES]
 
 
 def encode(header: Header, body: Bytes, salt: bytes) -> list[Bytes]:
     """The pieces of a whole record, to be written one behind the other."""
-    return [encode_head(header, salt), body, _PADS[-header.body_bytes % ALIGN_BYTES]]
+    pieces = (encode_head(header, salt), body, _PADS[-header.body_bytes % ALIGN_BYTES])
+    # Joining a small record costs less than writing three pieces of it.
+    return [b"".join(pieces)] if header.body_bytes <= BLOCK_BYTES else list(pieces)
 
 
 def has_known_version(data: Bytes) -> bool:

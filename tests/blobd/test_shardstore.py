@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from blobd.index import IN_MEMORY
+from blobd.index import FLUSH_ROWS, IN_MEMORY
 from blobd.record import identity_key
 from blobd.shardstore import ShardStore, StoreSettings
 from osscore.digests import crc32c
@@ -335,6 +335,20 @@ def test_inventory_pages_are_ordered_full_and_complete(tmp_path: Path) -> None:
                 found += [identity for identity, _, _ in page]
                 after = identity_key(page[-1][0])
             assert found == [shard(n) for n in (1, 2, 5, 7, 9)]
+
+    run(story)
+
+
+def test_index_rows_do_not_pile_up_in_memory(tmp_path: Path) -> None:
+    async def story() -> None:
+        items = [(shard(number), CODING, crc32c(b"x"), b"x") for number in range(FLUSH_ROWS)]
+        async with opened(tmp_path) as store:
+            assert await store.put_many(items) == [True] * FLUSH_ROWS
+            with contextlib.closing(sqlite3.connect(tmp_path / "index.sqlite")) as index:
+                async with asyncio.timeout(20):
+                    while index.execute("SELECT COUNT(*) FROM shards").fetchone() != (FLUSH_ROWS,):
+                        await asyncio.sleep(0.01)
+            assert len(store.inventory(b"", 10_000)) == FLUSH_ROWS
 
     run(story)
 
