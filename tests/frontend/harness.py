@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from frontend.budget import ByteBudget
 from frontend.cluster import ClusterView
 from frontend.flows.batches import ShardBatches
@@ -17,8 +19,19 @@ from frontend.flows.store import FlowSettings, Store
 from osscore.erasure import best_codec
 from osscore.model import Profile
 from ossd.clock import SystemClock, system_random
-from raftmeta.client import MetaClient
-from raftmeta.commands import CreateBucket, DiskReport, Done, NodeRegistered, RegisterNode
+from ossd.signing import ClusterSecrets, seal
+from raftmeta.catalog.catalog import Catalog
+from raftmeta.client import MetaClient, wrap_catalog_key
+from raftmeta.commands import (
+    Batch,
+    CreateBucket,
+    DiskReport,
+    Done,
+    Entry,
+    FormCluster,
+    NodeRegistered,
+    RegisterNode,
+)
 from tests.fakes.blobs import FakeBlobs
 from tests.fakes.meta import CLUSTER_ID, URLS, CatalogRpc
 
@@ -31,6 +44,7 @@ class World:
 
     def __init__(self, folder: Path, *, nodes: int = 6, settings: FlowSettings | None = None):
         self.clock = SystemClock()
+        form(folder)
         self.meta_rpc = CatalogRpc(folder, self.clock)
         self.catalog = self.meta_rpc.catalog
         self.blobs = FakeBlobs()
@@ -100,6 +114,27 @@ class World:
         await self.store.close()
         await self.meta.close()
         assert self.store.budget.used_bytes == 0
+
+
+SECRETS = ClusterSecrets(current="a cluster secret for tests")
+CATALOG_KEY = bytes(range(32))
+ROOT = ("root", "root-secret")
+
+
+def form(folder: Path) -> None:
+    """Make the cluster, with a root key that can be opened."""
+    command = FormCluster(
+        cluster_id=CLUSTER_ID,
+        catalog_key_wrapped=wrap_catalog_key(SECRETS, CATALOG_KEY, system_random),
+        root_access_key=ROOT[0],
+        root_secret_sealed=seal(CATALOG_KEY, ROOT[1].encode(), system_random),
+        system_token_digest=bytes(32),
+    )
+    entry = Entry(session=0, seq=0, command=command)
+    catalog = Catalog(folder / "catalog.sqlite")
+    batch = Batch(time_ms=SystemClock().now_ms(), entries=(entry,))
+    catalog.apply(1, msgspec.msgpack.encode(batch))
+    catalog.close()
 
 
 FAST = FlowSettings(all_shards_s=0.3, quorum_s=1.0, shard_deadline_s=2.0, shard_patience_s=0.1)

@@ -277,9 +277,9 @@ def test_conditions_are_judged_at_the_commit(tmp_path: Path) -> None:
 
 
 def test_object_beyond_the_limit_is_refused(tmp_path: Path) -> None:
-    from tests.frontend.harness import FAST
-
     import dataclasses
+
+    from tests.frontend.harness import FAST
 
     async def story(world: World) -> None:
         for size_bytes in (-1, None):
