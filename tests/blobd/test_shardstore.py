@@ -65,6 +65,14 @@ def run(story: Callable[[], object]) -> None:
     asyncio.run(story())  # type: ignore[arg-type]
 
 
+async def eventually(holds: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came to be")
+
+
 def lose_index(directory: Path) -> None:
     for path in directory.glob("index.sqlite*"):
         path.unlink()
@@ -345,9 +353,9 @@ def test_index_rows_do_not_pile_up_in_memory(tmp_path: Path) -> None:
         async with opened(tmp_path) as store:
             assert await store.put_many(items) == [True] * FLUSH_ROWS
             with contextlib.closing(sqlite3.connect(tmp_path / "index.sqlite")) as index:
-                async with asyncio.timeout(20):
-                    while index.execute("SELECT COUNT(*) FROM shards").fetchone() != (FLUSH_ROWS,):
-                        await asyncio.sleep(0.01)
+                await eventually(
+                    lambda: index.execute("SELECT COUNT(*) FROM shards").fetchone()[0] == FLUSH_ROWS
+                )
             assert len(store.inventory(b"", 10_000)) == FLUSH_ROWS
 
     run(story)
