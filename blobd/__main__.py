@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blobd.config import BlobConfig
+from blobd.memory import use_one_arena
 from blobd.service import BlobDaemon, World
 from osscore.errors import StoreError
 from ossd import logs
@@ -41,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
     except StoreError as error:
         sys.stderr.write(f"blobd: {error.message}\n")
         return EXIT_REFUSED
+    use_one_arena()
     logs.setup(config.log_format, sys.stdout)
     return run(lambda stopper: _live(config, secrets, stopper), drain_s=_drain_s(config))
 
