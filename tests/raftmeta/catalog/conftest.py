@@ -8,10 +8,11 @@ from tests.raftmeta.catalog.harness import Driver
 
 @pytest.fixture
 def driver(tmp_path: Path) -> Iterator[Driver]:
-    """A formed cluster of three nodes with one bucket."""
+    """A formed cluster of three nodes with one bucket; whatever a test did, facts must agree."""
     made = Driver(tmp_path / "catalog.sqlite")
     made.form()
     yield made
+    assert made.catalog.contradictions() == []
     made.catalog.close()
 
 

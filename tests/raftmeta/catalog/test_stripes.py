@@ -5,6 +5,8 @@ import pytest
 
 from osscore.model import ShardIdentity, SlotState, StripeDraft
 from osscore.names import StripeId, stripe_id
+from raftmeta.catalog import stripes
+from raftmeta.catalog.transaction import Transaction
 from raftmeta.commands import (
     Collected,
     DeleteVersion,
@@ -27,7 +29,13 @@ from raftmeta.queries import (
     TrashRead,
     Unwanted,
 )
-from tests.raftmeta.catalog.harness import GRACE_MS, Driver, refusal, register_command
+from tests.raftmeta.catalog.harness import (
+    GRACE_MS,
+    MINUTE_MS,
+    Driver,
+    refusal,
+    register_command,
+)
 
 
 def stripe_of(driver: Driver, key: str, segment: int = 0) -> object:
@@ -276,6 +284,30 @@ def test_a_dead_stripe_is_claimed_after_the_grace_and_forgotten(driver: Driver) 
     assert counted(driver).trash == 3, "a disk confirms only its own rows"
     driver.run(TrashDone(disk=2, rows=(answer.rows[0].row, 12345)))
     assert (counted(driver).trash, trash(driver, 2)) == (2, ())
+
+
+def test_a_deletion_is_ordered_only_when_due(driver: Driver) -> None:
+    """Readers of an old manifest get time to finish (SAFETY rule 3)."""
+    writer, meta = driver.catalog._writer, driver.catalog._meta
+    time_ms = driver.catalog.head.catalog_time_ms
+    tx = Transaction(db=writer, meta=meta, index=driver.index, time_ms=time_ms)
+    draft = driver.draft(1)
+    assert stripes.trash_shards(tx, draft.stripe, draft.slots, delay_ms=10 * MINUTE_MS) == 3
+    meta.save(writer)
+    driver.pass_time(9 * MINUTE_MS)
+    assert trash(driver, 1) == ()
+    driver.pass_time(2 * MINUTE_MS)
+    assert trash(driver, 1) == (ShardIdentity(draft.stripe, 0, 0),)
+
+
+def test_a_removed_disks_trash_is_dropped(driver: Driver) -> None:
+    driver.run(register_command(4))
+    driver.put("k", driver.draft(1))
+    driver.put("twin", driver.draft(1, disks=(4, 2, 3)))
+    assert len(trash(driver, 4)) == 1
+    driver.run(SetDiskState(disk=4, state="removed"))
+    driver.collect()
+    assert (trash(driver, 4), counted(driver).trash) == ((), 2)
 
 
 def test_a_time_jump_pauses_claims(driver: Driver) -> None:

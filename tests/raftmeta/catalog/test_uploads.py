@@ -114,6 +114,15 @@ def test_a_reserved_hit_survives_its_only_owner(driver: Driver) -> None:
     assert len(found(driver).segments) == 2
 
 
+def test_a_commit_gives_unused_hits_back(driver: Driver) -> None:
+    driver.put("owner", driver.draft(1))
+    begin(driver)
+    ask(driver, 1, 1)
+    assert isinstance(commit(driver, 0), ObjectPut)
+    driver.run(DeleteVersion(bucket="bucket", key="owner", number=1))
+    assert counted(driver).dead_stripes == 1
+
+
 def test_a_hit_must_be_reserved_by_this_upload(driver: Driver) -> None:
     driver.put("owner", driver.draft(1))
     begin(driver)
