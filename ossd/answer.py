@@ -91,7 +91,10 @@ class AnswerParser:
             if len(self._input) > HEAD_BYTES_MAX:
                 raise MalformedAnswer("the head of the answer does not end")
             return False
-        lines = self._input[:end].decode("latin1").split("\r\n")
+        text = self._input[:end].decode("latin1")
+        lines = text.split("\r\n")
+        if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
+            raise MalformedAnswer("the head of the answer has a bare line break")
         del self._input[: end + 4]
         match = _STATUS_LINE.fullmatch(lines[0])
         if match is None:

@@ -102,6 +102,8 @@ def test_bytes_that_come_after_the_end_spoil_the_connection():
         b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n: empty\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nSpace : x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: a\nContent-Length: 1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: a\rContent-Length: 1\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: ²\r\n\r\n".encode("latin1"),
