@@ -25,14 +25,12 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Union
 
 from ossd.disk import Bytes, Space
-
-SECTOR_BYTES = 512
+from tests.fakes.survival import Change, File, Folder, Node
 
 
 class PowerCut(BaseException):
@@ -54,129 +52,17 @@ Fault = Callable[[Operation], int | None]
 """The errno an operation fails with, or None to let it pass."""
 
 
-@dataclass(slots=True)
-class _Change:
-    """An unsynced write (`data`) or truncation (`data` None) of a file."""
-
-    offset: int
-    data: bytes | None
-
-    def apply(self, content: bytearray) -> None:
-        if self.data is None:
-            _resize(content, self.offset)
-            return
-        if len(content) < self.offset:
-            _resize(content, self.offset)
-        content[self.offset : self.offset + len(self.data)] = self.data
-
-
-@dataclass(slots=True)
-class _File:
-    content: bytearray = field(default_factory=bytearray)
-    durable: bytearray = field(default_factory=bytearray)
-    unsynced: list[_Change] = field(default_factory=list)
-
-    def change(self, change: _Change) -> None:
-        change.apply(self.content)
-        self.unsynced.append(change)
-
-    def sync(self) -> None:
-        for change in self.unsynced:
-            change.apply(self.durable)
-        self.unsynced.clear()
-
-    def survivor(self, random: Random) -> "_File":
-        content = bytearray(self.durable)
-        for change in self.unsynced:
-            for part in _survivors(change, random):
-                part.apply(content)
-        return _File(content, bytearray(content))
-
-
-@dataclass(slots=True)
-class _Folder:
-    names: dict[str, "_Node"] = field(default_factory=dict)
-    durable: dict[str, "_Node"] = field(default_factory=dict)
-    # (name, what it names from now on; None: nothing)
-    unsynced: list[tuple[str, Union["_Node", None]]] = field(default_factory=list)
-
-    def bind(self, name: str, node: Union["_Node", None]) -> None:
-        _bind(self.names, name, node)
-        self.unsynced.append((name, node))
-
-    def sync(self) -> None:
-        self.durable = dict(self.names)
-        self.unsynced.clear()
-
-    def survivor(self, random: Random, made: dict[int, "_Node"]) -> "_Folder":
-        names = dict(self.durable)
-        in_order = random.random() < 0.5
-        kept = random.randint(0, len(self.unsynced))
-        for at, (name, node) in enumerate(self.unsynced):
-            if at < kept if in_order else random.random() < 0.5:
-                _bind(names, name, node)
-        after = {name: _survive(node, random, made) for name, node in names.items()}
-        return _Folder(after, dict(after))
-
-
-_Node = _File | _Folder
-
-
-def _bind(names: dict[str, _Node], name: str, node: _Node | None) -> None:
-    if node is None:
-        names.pop(name, None)
-    else:
-        names[name] = node
-
-
-def _survive(node: _Node, random: Random, made: dict[int, _Node]) -> _Node:
-    # `made`: a file with two names, in the middle of a rename, stays one file.
-    if id(node) not in made:
-        made[id(node)] = (
-            node.survivor(random, made) if isinstance(node, _Folder) else node.survivor(random)
-        )
-    return made[id(node)]
-
-
-def _resize(content: bytearray, size_bytes: int) -> None:
-    if size_bytes < len(content):
-        del content[size_bytes:]
-    else:
-        content.extend(bytes(size_bytes - len(content)))
-
-
-def _survivors(change: _Change, random: Random) -> list[_Change]:
-    """What a power cut leaves of one unsynced change."""
-    data = change.data
-    fate = random.choice(("all", "nothing", "prefix", "sectors", "zeros"))
-    if fate == "nothing":
-        return []
-    if data is None or fate == "all":
-        return [change]
-    if fate == "prefix":
-        return [_Change(change.offset, data[: random.randint(0, len(data))])]
-    if fate == "zeros":
-        # The new length reached the disk, the data did not; old bytes are not overwritten.
-        return [_Change(change.offset + len(data), b"")]
-    starts = range(0, len(data), SECTOR_BYTES)
-    return [
-        _Change(change.offset + at, data[at : at + SECTOR_BYTES])
-        for at in starts
-        if random.random() < 0.5
-    ]
-
-
 class SimulatedFile:
     """Implements ossd.disk.DiskFile."""
 
-    def __init__(self, disk: "SimulatedDisk", path: Path, file: _File, *, write: bool) -> None:
+    def __init__(self, disk: "SimulatedDisk", path: Path, file: File, *, write: bool) -> None:
         self._disk = disk
         self._path = path
-        self._file: _File | None = file
+        self._file: File | None = file
         self._write = write
         self.locked = False
 
-    def _open_file(self, *, write: bool = False) -> _File:
+    def _open_file(self, *, write: bool = False) -> File:
         if self._file is None or (write and not self._write):
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return self._file
@@ -191,10 +77,10 @@ class SimulatedFile:
         data = b"".join(bytes(piece) for piece in pieces)
 
         def half() -> None:
-            file.change(_Change(offset, data[: len(data) // 2]))
+            file.change(Change(offset, data[: len(data) // 2]))
 
         def whole() -> None:
-            file.change(_Change(offset, data))
+            file.change(Change(offset, data))
 
         file = self._open_file(write=True)
         with self._disk.operation(
@@ -223,7 +109,7 @@ class SimulatedFile:
         file = self._open_file(write=True)
 
         def cut() -> None:
-            file.change(_Change(size_bytes, None))
+            file.change(Change(size_bytes, None))
 
         with self._disk.operation("truncate", self._path, size_bytes=size_bytes, when_cut=cut):
             cut()
@@ -282,7 +168,7 @@ class SimulatedDisk:
         self.operation_count = 0
         self.mutex = threading.RLock()
         self.faults: list[Fault] = []
-        self._root = _Folder()
+        self._root = Folder()
         self._locks: set[Path] = set()
         for path in directories:
             self._make_durable(path)
@@ -329,7 +215,7 @@ class SimulatedDisk:
         folder = self._folder(path.parent)
         if path.name in folder.names:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-        file = _File()
+        file = File()
         with self.operation("create", path, when_cut=lambda: folder.bind(path.name, file)):
             folder.bind(path.name, file)
         return SimulatedFile(self, path, file, write=True)
@@ -348,10 +234,10 @@ class SimulatedDisk:
         for part in _parts(path):
             child = folder.names.get(part)
             if child is None:
-                child = _Folder()
+                child = Folder()
                 with self.operation("make_directory", path):
                     folder.bind(part, child)
-            if not isinstance(child, _Folder):
+            if not isinstance(child, Folder):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
             folder = child
 
@@ -448,32 +334,32 @@ class SimulatedDisk:
     def _make_durable(self, path: Path) -> None:
         folder = self._root
         for part in _parts(path):
-            child = folder.names.setdefault(part, _Folder())
+            child = folder.names.setdefault(part, Folder())
             folder.durable[part] = child
-            assert isinstance(child, _Folder)
+            assert isinstance(child, Folder)
             folder = child
 
-    def _find(self, path: Path) -> _Node | None:
-        node: _Node | None = self._root
+    def _find(self, path: Path) -> Node | None:
+        node: Node | None = self._root
         for part in _parts(path):
-            if not isinstance(node, _Folder):
+            if not isinstance(node, Folder):
                 return None
             node = node.names.get(part)
         return node
 
-    def _folder(self, path: Path) -> _Folder:
+    def _folder(self, path: Path) -> Folder:
         found = self._find(path)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-        if not isinstance(found, _Folder):
+        if not isinstance(found, Folder):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
         return found
 
-    def _file(self, path: Path) -> _File:
+    def _file(self, path: Path) -> File:
         found = self._find(path)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-        if not isinstance(found, _File):
+        if not isinstance(found, File):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         return found
 
@@ -482,9 +368,9 @@ def _parts(path: Path) -> tuple[str, ...]:
     return path.parts[1:] if path.is_absolute() else path.parts
 
 
-def _files(folder: _Folder) -> Iterator[_File]:
+def _files(folder: Folder) -> Iterator[File]:
     for node in folder.names.values():
-        if isinstance(node, _Folder):
+        if isinstance(node, Folder):
             yield from _files(node)
         else:
             yield node
