@@ -364,9 +364,7 @@ class Cluster:
         for member in self.members.values():
             if member.engine is not None and not self._paused(member.id):
                 durable_index = member.machine.checkpoint()
-                self._guarded(
-                    member.id, lambda m=member, d=durable_index: m.engine.cut_log(d)
-                )
+                self._guarded(member.id, lambda m=member, d=durable_index: m.engine.cut_log(d))
 
     # --- the verdict ----------------------------------------------------------------------
 
@@ -434,8 +432,22 @@ def _misfortune(cluster: Cluster, *, wipes: bool) -> None:
     names = sorted(cluster.members)
     name = rng.choice(names)
     kind = rng.choice(
-        "partition one_way heal weather kill power power_at all_power pause start start "
-        "start cut_logs wipe".split()
+        [
+            "partition",
+            "one_way",
+            "heal",
+            "weather",
+            "kill",
+            "power",
+            "power_at",
+            "all_power",
+            "pause",
+            "start",
+            "start",
+            "start",
+            "cut_logs",
+            "wipe",
+        ]
     )
     if kind == "partition":
         side = set(rng.sample(names, rng.randint(1, len(names) - 1)))
