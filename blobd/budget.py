@@ -25,6 +25,11 @@ class ByteBudget:
         """What is taken now."""
         return self._total_bytes - self._free_bytes
 
+    @property
+    def waiting_count(self) -> int:
+        """How many requests wait for their turn."""
+        return len(self._waiting)
+
     async def take(self, size_bytes: int) -> None:
         """Reserve that many bytes, waiting a bounded time. Raises Overloaded.
 

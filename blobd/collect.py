@@ -9,6 +9,7 @@ index): the disk remembers the highest on disk before it obeys and refuses lower
 (SAFETY rule 16). A refused or unregistered disk deletes nothing.
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,7 +98,9 @@ class Collector:
         """
         deleted_count = 0
         for _ in range(pages):
-            rows = self._disk.store.inventory(self._sweep_after, SWEEP_PAGE)
+            rows = await asyncio.to_thread(
+                self._disk.store.inventory, self._sweep_after, SWEEP_PAGE
+            )
             deleted_count += await self._delete_unwanted([identity for identity, *_ in rows])
             if len(rows) < SWEEP_PAGE:
                 self._sweep_after = b""

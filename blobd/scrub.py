@@ -101,7 +101,7 @@ class Scrubber:
         if not self._position.pass_started_at_ms:
             await self._move(pass_started_at_ms=self._clock.now_ms())
         after = bytes.fromhex(self._position.after)
-        rows = self._target.store.inventory(after, PAGE)
+        rows = await asyncio.to_thread(self._target.store.inventory, after, PAGE)
         for identity, size_bytes, _ in rows:
             await self.scrub_shard(identity)
             await self._clock.sleep(size_bytes / self._settings.bytes_per_s)

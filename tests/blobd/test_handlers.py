@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -27,6 +28,7 @@ from osscore.digests import crc32c
 from osscore.errors import (
     BadDigest,
     CorruptShard,
+    DiskFailing,
     EntityTooLarge,
     InvalidArgument,
     InvalidRange,
@@ -42,6 +44,7 @@ from osscore.errors import (
 )
 from osscore.model import BLOCK_BYTES, ShardIdentity
 from ossd.clock import SystemClock, system_random
+from ossd.disk import SystemDisk, SystemFile
 from ossd.envelope import parse_error
 from ossd.http import serve
 from ossd.metrics import Metrics
@@ -100,10 +103,14 @@ def put_head(size_bytes: int, body: bytes, disk: bytes, number: int, crc: int = 
 
 @asynccontextmanager
 async def service(
-    folder: Path, *names: str, registered: bool = True, budget_bytes: int = 64 * MIB
+    folder: Path,
+    *names: str,
+    registered: bool = True,
+    budget_bytes: int = 64 * MIB,
+    wait_s: float = 0.2,
 ) -> AsyncIterator[Service]:
     clock, metrics = SystemClock(), Metrics()
-    budget = ByteBudget(budget_bytes, wait_s=0.2)
+    budget = ByteBudget(budget_bytes, wait_s=wait_s)
     async with node(folder, *names, registered=registered) as found:
         status = Status(id="b", role="blobd", version="0", pid=1, state="ready", disks=())
         shared = Shared(
@@ -442,6 +449,24 @@ def test_bodies_beyond_the_budget_are_refused_before_they_are_read(tmp_path: Pat
     run(story)
 
 
+def test_a_client_that_leaves_while_it_waits_for_the_budget_keeps_none_of_it(tmp_path: Path):
+    async def story() -> None:
+        async with service(tmp_path, budget_bytes=MIB, wait_s=20) as it:
+            head = signed_put(it, identity(1), bytes(MIB), f"Content-Length: {MIB}")
+            _, first = await asyncio.open_connection("127.0.0.1", it.port)
+            first.write(head)
+            await until(lambda: it.budget.used_bytes == MIB)
+            _, second = await asyncio.open_connection("127.0.0.1", it.port)
+            second.write(signed_put(it, identity(2), bytes(MIB), f"Content-Length: {MIB}"))
+            await until(lambda: it.budget.waiting_count == 1)
+            second.transport.abort()
+            first.close()
+            await until(lambda: it.budget.used_bytes == 0 and it.budget.waiting_count == 0)
+            await it.put(identity(3), b"abc")
+
+    run(story)
+
+
 def test_a_reader_that_takes_nothing_gives_its_bytes_back_when_it_leaves(tmp_path: Path):
     async def story() -> None:
         async with service(tmp_path, budget_bytes=8 * MIB) as it:
@@ -457,6 +482,53 @@ def test_a_reader_that_takes_nothing_gives_its_bytes_back_when_it_leaves(tmp_pat
                 await asyncio.to_thread(peer.sendall, "\r\n".join([*lines, "", ""]).encode())
                 await until(lambda: it.budget.used_bytes == 8 * MIB)
             await until(lambda: it.budget.used_bytes == 0)
+
+    run(story)
+
+
+class FailingFile(SystemFile):
+    """A file whose syncs fail once the disk does."""
+
+    failing = False
+
+    def sync(self) -> None:
+        if FailingFile.failing:
+            raise OSError(errno.EIO, "Input/output error")
+        super().sync()
+
+
+class FailingDisk(SystemDisk):
+    """A disk that starts to fail when the test says so."""
+
+    def open(self, path: Path, *, create: bool = False, write: bool = True) -> SystemFile:
+        file = super().open(path, create=create, write=write)
+        file.__class__ = FailingFile
+        return file
+
+
+def test_a_failing_disk_says_so_loses_nothing_and_the_other_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tests.blobd.parts.SystemDisk", FailingDisk)
+    monkeypatch.setattr(FailingFile, "failing", False)
+
+    async def story() -> None:
+        async with service(tmp_path, "disk-1", "disk-2") as it:
+            failing, healthy = it.node.disks
+            await it.put(identity(1), b"before")
+            FailingFile.failing = True
+            await refused(it.put(identity(2), b"after"), DiskFailing)
+            FailingFile.failing = False  # too late: what was written is not known (rule 13)
+            await refused(it.put(identity(2), b"after"), DiskFailing)
+            assert await it.get(identity(1)) == b"before"
+            assert "Input/output error" in failing.problem and not failing.writable
+            puts = [(put_head(3, b"abc", disk.uuid, 5), b"abc") for disk in (failing, healthy)]
+            outcomes = await it.client.put_batch(it.url, puts, deadline_s=10)
+            assert [outcome.error for outcome in outcomes] == ["DiskFailing", ""]
+            await it.node.membership.heartbeat()
+            first, second = it.node.rpc.heartbeats[-1].disks
+            assert not first.writable and "Input/output error" in first.problem
+            assert second.writable and not second.problem
 
     run(story)
 
