@@ -414,7 +414,8 @@ AnyResult = (
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """One command under its request id (session, seq). Session 0: not remembered, and only
-    for commands whose repetition is harmless (OpenSession, FormCluster, Collect)."""
+    for commands whose repetition is harmless (OpenSession, FormCluster, Collect,
+    ConfirmTime)."""
 
     session: int
     seq: int

@@ -21,7 +21,7 @@ from raftmeta.admission import has_room
 from raftmeta.catalog.catalog import Catalog
 from raftmeta.catalog.soft import SoftState
 from raftmeta.client import read_status
-from raftmeta.commands import Collect, Collected, Entry
+from raftmeta.commands import AnyResult, Collect, Collected, ConfirmTime, Entry
 from raftmeta.config import MetaConfig
 from raftmeta.forming import Forming, IntentFile, check_form
 from raftmeta.gauges import RaftMetrics
@@ -40,6 +40,7 @@ from raftmeta.settings import JournalSettings, RaftSettings
 from raftmeta.snapshots import SnapshotDesk
 from raftmeta.stewards.collection import Collection
 from raftmeta.stewards.logcutting import cut_for_ever
+from raftmeta.stewards.timekeeping import Timekeeping, gather_clocks
 from raftmeta.voter import Voter, VoterSeams
 from raftmeta.wire import Form, Heartbeat, ProposeReply, QueryReply, SnapshotHead, Status
 
@@ -78,7 +79,7 @@ class Metanode:
         self._config = seams.config
         self._voter: Voter | None = None
         self._desk: SnapshotDesk | None = None
-        self._steward: asyncio.Task[None] | None = None
+        self._stewards: list[asyncio.Task[None]] = []
         self._cutting: asyncio.Task[None] | None = None
         self._join_trouble = ""
         self._fetch_failure_count = 0
@@ -171,6 +172,7 @@ class Metanode:
             cluster_id=identity.cluster_id.hex() if formed else "",
             members=identity.members,
             free_bytes=self._free_bytes,
+            clock_ms=self._clock.now_ms(),
         )
 
     def why_not_ready(self) -> str | None:
@@ -418,28 +420,49 @@ class Metanode:
         self._has_room, self._free_bytes = fits, space.free_bytes
 
     def _begin_stewards(self, voter: Voter) -> None:
-        if self._steward is not None:
+        if self._stewards:
             return
 
-        async def propose(command: Collect) -> Collected:
+        async def propose(command: Collect | ConfirmTime) -> AnyResult:
             entry = Entry(session=0, seq=0, command=command)
-            reply = await voter.propose([entry], admits_writes=True)
-            result = reply.results[0]
+            return (await voter.propose([entry], admits_writes=True)).results[0]
+
+        async def collect(command: Collect) -> Collected:
+            result = await propose(command)
             if not isinstance(result, Collected):
                 raise OutcomeUnknown(f"Collect answered {result}.")
             return result
 
+        async def other_clocks_ms() -> list[int | None]:
+            me = voter.identity.id
+            urls = [member.url for member in voter.identity.members if member.id != me]
+            return await gather_clocks(urls, self._ask_clock)
+
+        grace_ms = round(self._config.gc_grace_s * 1000)
         collection = Collection(
-            count=voter.count,
+            count=voter.count, propose=collect, clock=self._clock, grace_ms=grace_ms
+        )
+        timekeeping = Timekeeping(
+            catalog_time_ms=lambda: voter.catalog.head.catalog_time_ms,
+            has_jumped=lambda: voter.count().time_jumped,
+            other_clocks_ms=other_clocks_ms,
             propose=propose,
             clock=self._clock,
-            grace_ms=round(self._config.gc_grace_s * 1000),
+            grace_ms=grace_ms,
         )
-        self._steward = self._seams.stopper.tasks.spawn(collection.run(), name="collection")
+        spawn = self._seams.stopper.tasks.spawn
+        self._stewards = [
+            spawn(collection.run(), name="collection"),
+            spawn(timekeeping.run(), name="timekeeping"),
+        ]
+
+    async def _ask_clock(self, url: str) -> int:
+        return (await read_status(self._seams.rpc, url)).clock_ms
 
     async def _end_stewards(self) -> None:
-        steward, self._steward = self._steward, None
-        await _end(steward)
+        stewards, self._stewards = self._stewards, []
+        for steward in stewards:
+            await _end(steward)
 
 
 async def _end(task: asyncio.Task[None] | None) -> None:

@@ -155,3 +155,4 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     cluster_id: str
     members: tuple[Member, ...]
     free_bytes: int
+    clock_ms: int = 0

@@ -124,7 +124,7 @@ def _advance_time(meta: Meta, proposed_ms: int) -> int:
 def _apply_entry(tx: Transaction, entry: Entry) -> AnyResult:
     if entry.session:
         return apply_sessions.apply_once(tx, entry, lambda: _run(tx, entry.command))
-    if isinstance(entry.command, OpenSession | FormCluster | Collect):
+    if isinstance(entry.command, OpenSession | FormCluster | Collect | ConfirmTime):
         return _run(tx, entry.command)
     return apply_sessions.refused(InvalidArgument("This command needs a session."))
 
