@@ -49,12 +49,14 @@ class ClusterState:
 class ClusterView:
     """The cluster as this process sees it. Use from one event loop; close it."""
 
-    def __init__(self, meta: MetaClient, *, clock: Clock) -> None:
+    def __init__(
+        self, meta: MetaClient, *, clock: Clock, deadline_s: float = QUERY_DEADLINE_S
+    ) -> None:
         self._meta = meta
+        self._deadline_s = deadline_s
         self._clock = clock
         self._state: ClusterState | None = None
         self._seen_s = 0.0
-        self._tried_s = 0.0
         self._refreshing: asyncio.Task[ClusterState] | None = None
         self._avoided_until_s: dict[str, float] = {}
 
@@ -135,7 +137,7 @@ class ClusterView:
 
     async def _refresh(self) -> ClusterState:
         described = await self._meta.query(
-            GetCluster(), ClusterDescribed, deadline_s=QUERY_DEADLINE_S
+            GetCluster(), ClusterDescribed, deadline_s=self._deadline_s
         )
         self._state = index_cluster(described)
         self._seen_s = self._clock.monotonic_s()

@@ -39,6 +39,11 @@ class StripeRead:
             return await self._stored(first, last)
         span = frame_span(stripe.frames, plain_bytes=stripe.plain_bytes, first=first, last=last)
         pieces = await self._stored(span.stored_first, span.stored_last)
+        try:
+            return [await self._store.off_loop(span.plain_bytes, _decompressed, pieces, span)]
+        except CorruptStripe:
+            # A window passed its own CRCs and yet is wrong; whole shards are known better.
+            pieces = await self._from_whole_shards(span.stored_first, span.stored_last)
         return [await self._store.off_loop(span.plain_bytes, _decompressed, pieces, span)]
 
     async def _stored(self, first: int, last: int) -> list[Bytes]:
@@ -53,8 +58,12 @@ class StripeRead:
         fetches = [(slot, w) for w in windows if (slot := self._slot_for(w)) is not None]
         if len(fetches) == len(windows):
             pieces = await self._direct(fetches)
-            if pieces is not None:
-                return self._verified(pieces, is_all=last - first + 1 == stripe.stored_bytes)
+            is_all = last - first + 1 == stripe.stored_bytes
+            if pieces is not None and not (is_all and self._is_wrong(pieces)):
+                return pieces
+        return await self._from_whole_shards(first, last)
+
+    async def _from_whole_shards(self, first: int, last: int) -> list[Bytes]:
         return [memoryview(await self._gathered())[first : last + 1]]
 
     def _slot_for(self, window: ShardWindow) -> Slot | None:
@@ -66,16 +75,12 @@ class StripeRead:
                 return slot
         return None
 
-    def _verified(self, pieces: list[Bytes], *, is_all: bool) -> list[Bytes]:
-        if is_all:
-            crc = 0
-            for piece in pieces:
-                crc = crc32c(piece, crc)
-            if crc != self._stripe.stored_crc:
-                raise CorruptStripe(
-                    f"Stripe {self._stripe.stripe.hex()} does not have its checksum."
-                )
-        return pieces
+    def _is_wrong(self, pieces: list[Bytes]) -> bool:
+        """Whether all stored bytes together miss the CRC the catalog knows."""
+        crc = 0
+        for piece in pieces:
+            crc = crc32c(piece, crc)
+        return crc != self._stripe.stored_crc
 
     async def _direct(self, fetches: list[tuple[Slot, ShardWindow]]) -> list[Bytes] | None:
         """The windows' bytes, or None if they must be gathered."""
