@@ -336,10 +336,12 @@ class Replica:
                 os.write(self._wake_writer, b"w")
 
     def _on_wake(self, _descriptor: int, _events: int) -> None:
-        with self._lock:
-            self._woken = False
+        # Read before clearing: a byte written in between would be taken with its flag
+        # still set, and nobody would be woken again.
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_reader, 4096)
+        with self._lock:
+            self._woken = False
 
 
 class _Answer(Generic[T]):

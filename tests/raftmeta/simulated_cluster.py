@@ -28,6 +28,10 @@ SETTINGS = RaftSettings(
     journal=JournalSettings(segment_bytes=600, cut_bytes=1500, keep_bytes=700, cache_bytes=400)
 )
 DATA = Path("/data")
+MISFORTUNES = (
+    *("partition", "one_way", "heal", "weather", "kill", "power", "power_at", "all_power"),
+    *("pause", "start", "start", "start", "cut_logs", "wipe"),
+)
 
 
 class Broken(AssertionError):
@@ -431,24 +435,7 @@ def _misfortune(cluster: Cluster, *, wipes: bool) -> None:
     rng, network = cluster.rng, cluster.network
     names = sorted(cluster.members)
     name = rng.choice(names)
-    kind = rng.choice(
-        [
-            "partition",
-            "one_way",
-            "heal",
-            "weather",
-            "kill",
-            "power",
-            "power_at",
-            "all_power",
-            "pause",
-            "start",
-            "start",
-            "start",
-            "cut_logs",
-            "wipe",
-        ]
-    )
+    kind = rng.choice(MISFORTUNES)
     if kind == "partition":
         side = set(rng.sample(names, rng.randint(1, len(names) - 1)))
         network.cut = {(a, b) for a in names for b in names if (a in side) != (b in side)}
