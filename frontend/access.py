@@ -4,6 +4,7 @@ A key is asked for at most once a second; when the catalog says that any key has
 (`keys_epoch`), everything remembered is dropped at once.
 """
 
+import asyncio
 import hmac
 from dataclasses import dataclass, field
 from typing import Final
@@ -56,6 +57,7 @@ class _Known:
     found: AccessKeyFound | None
     secret: bytes = field(repr=False)
     seen_s: float
+    granted: Grant | None = None
 
 
 class Access:
@@ -69,6 +71,7 @@ class Access:
         self._clock = clock
         self._secrets = secrets
         self._known: dict[str, _Known] = {}
+        self._asking: dict[str, asyncio.Task[_Known]] = {}
         self._keys_epoch = -1
         self._catalog_key: tuple[bytes, bytes] = (b"", b"")
 
@@ -82,11 +85,8 @@ class Access:
         expires_at_ms = known.found.expires_at_ms
         if expires_at_ms and expires_at_ms <= self._clock.now_ms():
             raise Unauthenticated("The access key has expired.")
-        return Grant(
-            known.found.access_key,
-            frozenset(known.found.scopes),
-            frozenset(known.found.buckets),
-        )
+        assert known.granted is not None
+        return known.granted
 
     async def _find(self, access_key: str) -> _Known:
         if self._meta.keys_epoch != self._keys_epoch:
@@ -96,9 +96,15 @@ class Access:
         known = self._known.get(access_key)
         if known is not None and now_s - known.seen_s < _KNOWN_S:
             return known
+        task = self._asking.get(access_key)
+        if task is None:
+            task = asyncio.create_task(self._ask(access_key, now_s))
+            self._asking[access_key] = task
+            task.add_done_callback(lambda _: self._asking.pop(access_key, None))
+        # Shielded: many requests wait for one answer, and one of them may be cancelled.
+        known = await asyncio.shield(task)
         if len(self._known) >= _KNOWN_MAX:
             self._known.clear()
-        known = await self._ask(access_key, now_s)
         self._known[access_key] = known
         return known
 
@@ -109,7 +115,9 @@ class Access:
             found = await self._meta.query(FindAccessKey(access_key=access_key), AccessKeyFound)
         except NoSuchAccessKey:
             return _Known(None, _NO_SECRET, now_s)
-        return _Known(found, unseal(await self._key_of_catalog(), found.secret_sealed), now_s)
+        secret = unseal(await self._key_of_catalog(), found.secret_sealed)
+        granted = Grant(found.access_key, frozenset(found.scopes), frozenset(found.buckets))
+        return _Known(found, secret, now_s, granted)
 
     async def _key_of_catalog(self) -> bytes:
         state = self._cluster.latest or await self._cluster.current()
