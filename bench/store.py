@@ -199,7 +199,7 @@ async def run(cluster: LocalCluster, options: argparse.Namespace) -> list[dict[s
     headers = authorization(local_connection(cluster.folder / "cluster.json"))
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(
-        headers=headers,
+        headers={**headers, "Accept-Encoding": "identity"},
         connector=connector,
         auto_decompress=False,
         read_bufsize=MIB,
