@@ -1,14 +1,13 @@
 """One member of the replicated catalog, for code that lives on an asyncio loop.
 
 The engine ticks in a thread of its own; proposals and reads are handed over through a
-queue and a pipe that wakes it, answers come back by `call_soon_threadsafe`. Whatever the
+queue and a socket that wakes it, answers come back by `call_soon_threadsafe`. Whatever the
 tick raises is final: the member stops and `on_fatal` decides about the process.
 """
 
 import asyncio
 import contextlib
 import logging
-import os
 import random as _random
 import threading
 from collections import deque
@@ -16,8 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
-
-from pysyncobj.poller import POLL_EVENT_TYPE
 
 from osscore.errors import (
     CommandTooLarge,
@@ -35,7 +32,7 @@ from raftmeta.journal import Journal
 from raftmeta.link_session import KeySource
 from raftmeta.settings import RaftIdentity, RaftSettings
 from raftmeta.tcp_links import TcpLinks
-from raftmeta.transport import Links
+from raftmeta.transport import Links, Waker
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +89,6 @@ class Replica:
         self._orders: deque[Callable[[Engine], None]] = deque()
         self._queued_bytes = 0
         self._lock = threading.Lock()
-        self._woken = False
         self._running = False
         self._stopping = threading.Event()
         self._ticks = 0
@@ -126,10 +122,7 @@ class Replica:
             self._links.close()
             self._journal.abandon()
             raise
-        self._wake_reader, self._wake_writer = os.pipe()
-        os.set_blocking(self._wake_reader, False)
-        os.set_blocking(self._wake_writer, False)
-        self._engine.core.poller.subscribe(self._wake_reader, self._on_wake, POLL_EVENT_TYPE.READ)
+        self._waker = Waker(self._engine.core.poller)
         self._publish()
         self._running = True
         self._thread = threading.Thread(target=self._run, name="raft-tick", daemon=True)
@@ -141,7 +134,8 @@ class Replica:
         """Stop ticking and close the journal; blocks for at most about a tick. Calls that
         wait end with NotLeader, or OutcomeUnknown if theirs is in the log."""
         self._stopping.set()
-        self._wake()
+        if self._running:
+            self._waker.wake()
         for thread in (self._thread, self._watch):
             if thread is not None and thread is not threading.current_thread():
                 thread.join()
@@ -293,7 +287,8 @@ class Replica:
     def _shut(self, fatal: BaseException | None) -> None:
         self._engine.stop()
         while self._orders:
-            self._orders.popleft()(self._engine)
+            with contextlib.suppress(OSError):  # an order to cut a journal that has failed
+                self._orders.popleft()(self._engine)
         self._engine.stop()
         try:
             if fatal is None:
@@ -302,10 +297,7 @@ class Replica:
                 self._journal.abandon()
         except OSError as error:
             log.error("raft_journal_close_failed", extra={"reason": str(error)})
-        os.close(self._wake_reader)
-        with self._lock:
-            os.close(self._wake_writer)
-            self._wake_writer = -1
+        self._waker.close()
 
     def _watch_ticks(self) -> None:
         # Counts its own looks instead of comparing times: after SIGSTOP or a suspend all
@@ -325,23 +317,7 @@ class Replica:
         if not self._running:
             raise NotReady("This member does not take part in the cluster now.")
         self._orders.append(order)
-        self._wake()
-
-    def _wake(self) -> None:
-        with self._lock:
-            if self._woken or not self._running:
-                return
-            self._woken = True
-            with contextlib.suppress(BlockingIOError):
-                os.write(self._wake_writer, b"w")
-
-    def _on_wake(self, _descriptor: int, _events: int) -> None:
-        # Read before clearing: a byte written in between would be taken with its flag
-        # still set, and nobody would be woken again.
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_reader, 4096)
-        with self._lock:
-            self._woken = False
+        self._waker.wake()
 
 
 class _Answer(Generic[T]):

@@ -1,9 +1,13 @@
 """Between the library, the protocol around it, and the links that carry messages."""
 
+import contextlib
+import socket
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from pysyncobj.node import Node
+from pysyncobj.poller import POLL_EVENT_TYPE
 from pysyncobj.transport import Transport
 
 from raftmeta.messages import AnyMessage, AskVote, Vote
@@ -73,3 +77,40 @@ class RaftTransport(Transport):  # type: ignore[misc]  # the library has no type
             self._onNodeConnected(Node(member))
         else:
             self._onNodeDisconnected(Node(member))
+
+
+class Waker:
+    """Ends the poll of a tick early; `wake` may be called from any thread."""
+
+    def __init__(self, poller: Any) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._poller = poller
+        self._lock = threading.Lock()
+        self._woken = False
+        self._closed = False
+        poller.subscribe(self._reader.fileno(), self._on_byte, POLL_EVENT_TYPE.READ)
+
+    def wake(self) -> None:
+        """Let the poll that runs, or the next one, return at once."""
+        with self._lock:
+            if not self._woken and not self._closed:
+                self._woken = True
+                self._writer.send(b"w")
+
+    def _on_byte(self, _descriptor: int, _events: int) -> None:
+        # Read before clearing: a byte written in between would be taken with its flag
+        # still set, and nobody would be woken again.
+        with contextlib.suppress(BlockingIOError):
+            self._reader.recv(64)
+        with self._lock:
+            self._woken = False
+
+    def close(self) -> None:
+        """Free the sockets; later calls of `wake` do nothing."""
+        with self._lock:
+            self._closed = True
+            self._poller.unsubscribe(self._reader.fileno())
+            self._reader.close()
+            self._writer.close()
