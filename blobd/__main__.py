@@ -56,6 +56,8 @@ async def _live(config: BlobConfig, secrets: ClusterSecrets, stopper: Stopper) -
         disk=SystemDisk(),
         rpc=rpc,
         verifier=Verifier(secrets, clock),
+        pid=os.getpid(),
+        host=os.uname().nodename,
     )
     try:
         await BlobDaemon(config, world).run(stopper)

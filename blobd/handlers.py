@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from blobd.budget import ByteBudget
 from blobd.disks import Disks
-from blobd.meters import ShardTimes
 from blobd.record import KEY_BYTES, identity_key
 from blobd.shardstore import ShardStore
+from blobd.times import ShardTimes
 from blobd.wire import (
     BATCH_BYTES_MAX,
     BLOCK_CRCS_HEADER,

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector as MetricsCollector
 
@@ -12,9 +11,6 @@ from blobd.collect import Collector
 from blobd.disks import Disks
 from blobd.scrub import Scrubber
 from osscore.errors import DiskFailing
-from ossd.clock import Clock
-
-SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
 @dataclass(slots=True)
@@ -26,29 +22,6 @@ class Parts:
     budget: ByteBudget
     collectors: list[Collector] = field(default_factory=list)
     scrubbers: list[Scrubber] = field(default_factory=list)
-
-
-class ShardTimes:
-    """`oss_shard_op_seconds{op}`: how long the disks take, without the network."""
-
-    def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
-        self._clock = clock
-        self._histogram = Histogram(
-            "oss_shard_op_seconds",
-            "Time one shard operation spends in the store of its disk.",
-            ("op",),
-            registry=registry,
-            buckets=SECONDS_BUCKETS,
-        )
-        self._children = {op: self._histogram.labels(op) for op in ("put", "put_batch", "get")}
-
-    def start_s(self) -> float:
-        """A moment to give to `observe`."""
-        return self._clock.monotonic_s()
-
-    def observe(self, op: str, since_s: float) -> None:
-        """Count one operation of that kind, begun at `since_s`."""
-        self._children[op].observe(self._clock.monotonic_s() - since_s)
 
 
 class DaemonMetrics(MetricsCollector):

@@ -7,8 +7,6 @@ serve writes; then heartbeats, collection and scrub for as long as it lives.
 import asyncio
 import importlib.metadata
 import logging
-import os
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,9 +19,10 @@ from blobd.disks import DataDisk, Disks
 from blobd.handlers import Shared, routes
 from blobd.membership import Membership, NodeAddress
 from blobd.memory import libc_trim, trim_when_idle
-from blobd.meters import DaemonMetrics, Parts, ShardTimes
+from blobd.meters import DaemonMetrics, Parts
 from blobd.scrub import Scrubber, ScrubSettings
 from blobd.shardstore import ShardStore, StoreSettings
+from blobd.times import ShardTimes
 from blobd.wire import DiskStatus, Status
 from osscore.errors import StoreError
 from ossd.clock import Clock, RandomBytes
@@ -43,13 +42,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What the daemon needs of its machine, chosen in `__main__`."""
+    """What the daemon needs of its machine, chosen in `__main__`. `host`: its name."""
 
     clock: Clock
     random: RandomBytes
     disk: Disk
     rpc: Rpc
     verifier: Verifier
+    pid: int
+    host: str
 
 
 class BlobDaemon:
@@ -106,7 +107,7 @@ class BlobDaemon:
             id=self._config.id,
             role="blobd",
             version=importlib.metadata.version("raftoss"),
-            pid=os.getpid(),
+            pid=self._world.pid,
             state=self._state(),
             disks=tuple(self._disk_status(disk) for disk in self._disks),
         )
@@ -176,7 +177,7 @@ class BlobDaemon:
             return self._config.url.rstrip("/")
         host = HostPort.parse(self._config.http).host
         if host in ("", "0.0.0.0", "::"):
-            host = socket.gethostname()
+            host = self._world.host
         return f"http://{HostPort(host, self.port)}"
 
     def _state(self) -> str:
