@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from osscore.errors import InvalidRange
 
-_RANGE = re.compile(r"(\d{0,19})-(\d{0,19})")
+_RANGE = re.compile(r"([0-9]*)-([0-9]*)")
+_POSITION_MAX = (1 << 63) - 1
+_POSITION_DIGITS = len(str(_POSITION_MAX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,13 @@ def parse_range(header: str | None) -> ByteRange | None:
         return None
     first, last = match.groups()
     if not first:
-        return ByteRange(None, None, int(last)) if last else None
-    if last and int(last) < int(first):
+        return ByteRange(None, None, _position(last)) if last else None
+    if last and _position(last) < _position(first):
         return None
-    return ByteRange(int(first), int(last) if last else None)
+    return ByteRange(_position(first), _position(last) if last else None)
+
+
+def _position(digits: str) -> int:
+    """The number, or one behind the end of any object: int() on very many digits is slow."""
+    short = digits.lstrip("0")
+    return _POSITION_MAX if len(short) > _POSITION_DIGITS else min(int(short or 0), _POSITION_MAX)
