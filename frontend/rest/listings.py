@@ -18,7 +18,7 @@ class ObjectsHandler(NativeHandler):
         is_default = not self.request.path.startswith("/buckets/")
         bucket = paths.DEFAULT_BUCKET if is_default else paths.bucket_of(self.request.path)
         await self.allow(INFO, bucket)
-        page = await self._page(bucket, is_default=is_default)
+        page = await self._page(bucket)
         self.reply_json(
             {
                 "objects": [_shown(version) for version in page.objects],
@@ -27,7 +27,7 @@ class ObjectsHandler(NativeHandler):
             }
         )
 
-    async def _page(self, bucket: str, *, is_default: bool) -> ObjectsListed:
+    async def _page(self, bucket: str) -> ObjectsListed:
         arguments = self.arguments
         try:
             return await list_objects(
@@ -39,7 +39,7 @@ class ObjectsHandler(NativeHandler):
                 limit=query.limit(arguments, default=LIMIT_DEFAULT, most=LIMIT_MAX),
             )
         except NoSuchBucket:
-            if not is_default:
+            if bucket != paths.DEFAULT_BUCKET:
                 raise
             # The default bucket comes to be at its first PUT; until then it is empty.
             return ObjectsListed(objects=(), prefixes=())

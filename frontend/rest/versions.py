@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from frontend.access import INFO
 from frontend.flows.listing import LIMIT_DEFAULT, LIMIT_MAX, list_versions
+from frontend.flows.store import Store
 from frontend.rest import paths, query
 from frontend.rest.digests import base64_text
 from frontend.rest.handler import NativeHandler
@@ -29,7 +30,7 @@ class BucketVersionsHandler(NativeHandler):
         bucket, key = paths.bucket_and_rest(self.request.path, "/versions/")
         await self.allow(INFO, bucket)
         after = parse_cursor(query.text(self.arguments, "after"))
-        page = await list_versions(
+        page = await _page(
             self.store,
             bucket,
             prefix=query.text(self.arguments, "prefix"),
@@ -93,13 +94,19 @@ class VersionLinesHandler(NativeHandler):
         return rows, cursor(page.next) if page.next else ""
 
     async def _list(self, key: str, after: tuple[str, int], limit: int) -> VersionsListed:
-        try:
-            return await list_versions(
-                self.store, paths.DEFAULT_BUCKET, key=key, after=after, limit=limit
-            )
-        except NoSuchBucket:
-            # The default bucket comes to be at its first PUT; until then it is empty.
-            return VersionsListed(versions=())
+        return await _page(self.store, paths.DEFAULT_BUCKET, key=key, after=after, limit=limit)
+
+
+async def _page(
+    store: Store, bucket: str, *, key: str, after: tuple[str, int], limit: int, prefix: str = ""
+) -> VersionsListed:
+    try:
+        return await list_versions(store, bucket, prefix=prefix, key=key, after=after, limit=limit)
+    except NoSuchBucket:
+        if bucket != paths.DEFAULT_BUCKET:
+            raise
+        # The default bucket comes to be at its first PUT; until then it is empty.
+        return VersionsListed(versions=())
 
 
 def cursor(position: tuple[str, int]) -> str:
