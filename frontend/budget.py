@@ -54,10 +54,12 @@ class ByteBudget:
             self._leave(entry)
             raise
 
-    def try_take(self, size_bytes: int) -> bool:
-        """Reserve from surplus: False, and nothing taken, if anyone would have to wait."""
+    def try_take(self, size_bytes: int, *, share_max: float = 1.0) -> bool:
+        """Reserve from surplus: False, and nothing taken, if anyone would have to wait, or if
+        more than `share_max` of the whole would then be in use."""
         size_bytes = min(size_bytes, self._total_bytes)
-        if self._waiting or size_bytes > self._free_bytes:
+        left_bytes = self._free_bytes - size_bytes
+        if self._waiting or left_bytes < self._total_bytes * (1 - share_max):
             return False
         self._free_bytes -= size_bytes
         return True

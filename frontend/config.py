@@ -26,7 +26,7 @@ class FrontendConfig(msgspec.Struct, frozen=True, kw_only=True):
     upload_ttl_s: float = 900.0
     # Bound on bodies held in memory, and how long a request waits for its part.
     bodies_bytes: int = 256 * MIB
-    bodies_wait_s: float = 30.0
+    bodies_wait_s: float = 60.0
     # Longest body taken.
     object_bytes_max: int = 5 << 40
     # Threads for hashing, coding and compressing.

@@ -16,6 +16,8 @@ from raftmeta.queries import Found, ReadSegments, SegmentsRead
 
 PIECE_BYTES = 512 * 1024
 """Most bytes handed on at once: what a slow client must take within the stall time."""
+AHEAD_SHARE_MAX = 0.5
+"""Stripes are read ahead from the first half of the budget only."""
 _PAGE_SEGMENTS = 256
 
 
@@ -43,7 +45,9 @@ async def read_object(
     cost_bytes = stripe_cost_bytes(min(last - first + 1, STRIPE_BYTES_MAX))
     hold = ManifestHold(store, found.version.manifest)
     async with store.budget.hold(cost_bytes):
-        has_surplus = last - first + 1 > STRIPE_BYTES_MAX and store.budget.try_take(cost_bytes)
+        has_surplus = last - first + 1 > STRIPE_BYTES_MAX and store.budget.try_take(
+            cost_bytes, share_max=AHEAD_SHARE_MAX
+        )
         try:
             slices = _slices(store, found, first, last, hold)
             reads = _reads(store, found.version.manifest, slices, ahead=has_surplus)

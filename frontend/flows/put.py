@@ -34,6 +34,8 @@ from raftmeta.commands import (
 _SHORT_STRIPES = 2
 SHORT_BYTES_MAX = _SHORT_STRIPES * STRIPE_BYTES_MAX
 """Longer bodies are staged (SAFETY rule 4)."""
+LANES_SHARE_MAX = 0.5
+"""Second lanes come from the first half of the budget: the rest lets more requests begin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +159,7 @@ class _Put:
     async def _long_alone(self, profile: Profile, first: bytes) -> StoredObject:
         """A long body that said so: a second stripe at a time only if there is room."""
         extra_bytes = stripe_cost_bytes(STRIPE_BYTES_MAX)
-        has_room = self._store.budget.try_take(extra_bytes)
+        has_room = self._store.budget.try_take(extra_bytes, share_max=LANES_SHARE_MAX)
         try:
             head = [PlainStripe(first)]
             del first

@@ -30,7 +30,7 @@ class ClusterHandler(NativeHandler):
                 "blobs": [_blob(node) for node in described.nodes],
                 "frontends": [{"id": self.surface.config.id, "state": "up"}],
                 "admits_writes": described.admits_writes,
-                "census": msgspec.to_builtins(census, str_keys=True) if census else None,
+                "census": _census(census) if census else None,
             }
         )
 
@@ -104,6 +104,11 @@ def _metanode_obstacle(node: str, metanodes: list[MetanodeShown]) -> str:
     if len(remaining) * 2 <= len(metanodes):
         return f"Only {len(remaining)} of {len(metanodes)} metanodes would remain."
     return ""
+
+
+def _census(counted: CatalogCounted) -> dict[str, object]:
+    fields = msgspec.structs.asdict(counted)
+    return {**fields, "missing": {str(n): count for n, count in counted.missing.items()}}
 
 
 def _blob(node: NodeInfo) -> dict[str, object]:
