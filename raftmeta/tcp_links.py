@@ -22,6 +22,8 @@ from raftmeta.tcp_link import TcpLink
 log = logging.getLogger(__name__)
 
 _STRANGERS_MAX = 32  # connections that have not proved anything yet
+_ACCEPTS_MAX = 4  # a round: a member must have some rounds to prove itself before it is ousted
+_BACKLOG = 1024
 _COMPLAINTS_MAX = 256  # distinct complaints that are logged, each once
 
 
@@ -65,7 +67,7 @@ class TcpLinks:
         self._on_change = on_change
         host, port = split_address(self._identity.bind)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=64)
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
         listener.setblocking(False)
         self._listener = listener
         poller.subscribe(listener.fileno(), self._on_connection, POLL_EVENT_TYPE.READ)
@@ -151,15 +153,18 @@ class TcpLinks:
             self._open(connection, now_s, dialled=member)
 
     def _on_connection(self, _descriptor: int, _events: int) -> None:
-        if self._listener is None or self._closed:
-            return
-        try:
-            connection, _address = self._listener.accept()
-        except OSError:
-            return  # it went away again, or there are no descriptors left
-        if len(self._strangers) >= _STRANGERS_MAX:
-            self._strangers[0].close("too many strangers")
-        self._open(connection, self._monotonic_s(), dialled=None)
+        # A flood of strangers must not fill the backlog: a member's attempt would be lost
+        # there and come again only after a second.
+        for _ in range(_ACCEPTS_MAX):
+            if self._listener is None or self._closed:
+                return
+            try:
+                connection, _address = self._listener.accept()
+            except OSError:
+                return  # nobody waits, it went away again, or there are no descriptors left
+            if len(self._strangers) >= _STRANGERS_MAX:
+                self._strangers[0].close("too many strangers")
+            self._open(connection, self._monotonic_s(), dialled=None)
 
     def _open(self, connection: socket.socket, now_s: float, *, dialled: str | None) -> None:
         try:
