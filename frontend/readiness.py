@@ -6,7 +6,8 @@ from ossd.clock import Clock
 from ossd.health import Check
 
 _WATCH_S = 1.0
-_AGE_S_MAX = 4.0
+DESCRIPTION_AGE_S_MAX = 4.0
+"""A frontend whose description of the cluster is older cannot reach the metadata."""
 _NODES_MIN = 2
 
 
@@ -34,7 +35,7 @@ class Readiness:
             await self._clock.sleep(_WATCH_S if self._check_blobs() is None else _WATCH_S / 5)
 
     def _check_metadata(self) -> str | None:
-        if self._cluster.age_s <= _AGE_S_MAX:
+        if self._cluster.age_s <= DESCRIPTION_AGE_S_MAX:
             return None
         return self._problem or "no metadata leader answers"
 

@@ -5,6 +5,7 @@ import os
 import msgspec
 
 from frontend.access import INFO
+from frontend.readiness import DESCRIPTION_AGE_S_MAX
 from frontend.rest import query
 from frontend.rest.handler import NativeHandler
 from frontend.rest.metanodes import MetanodeShown, read_metanodes
@@ -59,10 +60,15 @@ class StatusHandler(NativeHandler):
                 "role": "frontend",
                 "version": self.surface.version,
                 "pid": os.getpid(),
-                "state": "stopping" if self.service.draining else "ready",
+                "state": self._state(),
                 "cluster_id": latest.described.cluster_id.hex() if latest else "",
             }
         )
+
+    def _state(self) -> str:
+        if self.service.draining:
+            return "stopping"
+        return "ready" if self.store.cluster.age_s <= DESCRIPTION_AGE_S_MAX else "no metadata"
 
 
 class MaintenanceHandler(NativeHandler):
