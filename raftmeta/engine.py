@@ -110,7 +110,11 @@ class Engine:
             jitter=jitter,
         )
         self._reads = ReadIndex(
-            core=self.core, identity=identity, send=links.send, monotonic_s=monotonic_s
+            core=self.core,
+            identity=identity,
+            settings=settings,
+            send=links.send,
+            monotonic_s=monotonic_s,
         )
         self._replication = Replication(
             core=self.core,
@@ -218,7 +222,7 @@ class Engine:
 
     def confirm_read(self, done: ReadDone, *, excluding: str | None = None) -> None:
         """Confirm leadership for a linearizable read, without the word of `excluding`,
-        whose earlier acknowledgements are forgotten first."""
+        whose earlier acknowledgements are forgotten first; that takes 1.5 election times."""
         if excluding is not None:
             self.forget_match(excluding)
         self._reads.ask(done, excluding)

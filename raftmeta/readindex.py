@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 
 from raftmeta.messages import AnyMessage, AskTerm, TermHeld
 from raftmeta.pysync import Core
-from raftmeta.settings import RaftIdentity
+from raftmeta.settings import RaftIdentity, RaftSettings
 
 ReadDone = Callable[[int | None], None]
 """Called once in the tick thread: the index read at, applied here; None: not the leader."""
 
 _ROUNDS_MAX = 4
 _RESEND_S = 0.2
+_VOTE_FRESH_MARGIN = 1.5  # clocks may run at slightly different speeds
 
 
 @dataclass(slots=True)
@@ -37,19 +38,29 @@ class ReadIndex:
         *,
         core: Core,
         identity: RaftIdentity,
+        settings: RaftSettings,
         send: Callable[[str, AnyMessage], bool],
         monotonic_s: Callable[[], float],
     ) -> None:
         self._core = core
         self._identity = identity
+        self._vote_fresh_s = settings.election_max_s * _VOTE_FRESH_MARGIN
         self._send = send
         self._monotonic_s = monotonic_s
         self._queued: dict[str | None, list[ReadDone]] = {}
+        self._not_before_s: dict[str, float] = {}
         self._rounds: dict[int, _Round] = {}
         self._round = 0
 
     def ask(self, done: ReadDone, excluding: str | None) -> None:
-        """Wait for a confirmed index; `excluding`: that member's word does not count."""
+        """Wait for a confirmed index; `excluding`: that member's word does not count.
+
+        It may have lost its disk, and with it the knowledge of a vote it gave a moment ago.
+        So its round begins only once every candidate it may have voted for has won, which a
+        majority without it then knows, or has let the vote lapse.
+        """
+        if excluding is not None and excluding not in self._queued:
+            self._not_before_s[excluding] = self._monotonic_s() + self._vote_fresh_s
         self._queued.setdefault(excluding, []).append(done)
 
     def step(self) -> None:
@@ -58,12 +69,13 @@ class ReadIndex:
             self.give_up()
             return
         self.finish()
+        now_s = self._monotonic_s()
         if self._core.applied_index >= self._core.no_op_index:
             # Before the own no-op is committed a leader does not know the commit index.
-            while self._queued and len(self._rounds) < _ROUNDS_MAX:
-                excluding = next(iter(self._queued))
-                self._begin(excluding, self._queued.pop(excluding))
-        now_s = self._monotonic_s()
+            for excluding in list(self._queued):
+                ripe = excluding is None or now_s >= self._not_before_s[excluding]
+                if ripe and len(self._rounds) < _ROUNDS_MAX:
+                    self._begin(excluding, self._queued.pop(excluding))
         for number, round_ in self._rounds.items():
             if now_s - round_.asked_s > _RESEND_S:
                 round_.asked_s = now_s

@@ -210,7 +210,8 @@ class Replica:
         """Be sure to lead, and have applied everything acknowledged before this call.
 
         Answers the index that is safe to read at. `excluding`: that member's word does not
-        count, and what it acknowledged before is forgotten. Raises NotLeader, NotReady.
+        count, and what it acknowledged before is forgotten; that takes 1.5 election times,
+        in which votes it may not remember lapse. Raises NotLeader, NotReady.
         """
         if not self._state.is_leader:
             raise NotLeader()

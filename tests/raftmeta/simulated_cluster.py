@@ -156,6 +156,7 @@ class Member:
     journal: Journal | None = None
     engine: Engine | None = None
     paused_until_s: float = 0.0
+    asked_s: float = 0.0
     lagging: bool = False
     wiped: bool = False
 
@@ -231,7 +232,6 @@ class Cluster:
         member.disk = SimulatedDisk(directories=(DATA,))
         member.machine = Machine(self, name)
         member.wiped = True
-        member.paused_until_s = self.network.now_s + 2 * SETTINGS.election_max_s
 
     # --- time ---------------------------------------------------------------------------
 
@@ -275,8 +275,7 @@ class Cluster:
         """What the daemon does: fetch a copy from a leader.
 
         A voter that fell behind takes it as it is: all in it is committed. A member that
-        lost its disk takes it only from a leader confirmed without it, and only after all
-        candidacies that may have had its vote are over.
+        lost its disk takes it only from a leader confirmed without it.
         """
         if self._paused(member.id):
             return
@@ -292,7 +291,9 @@ class Cluster:
                 if index is not None and member.wiped:
                     self._take_copy(member, source, term)
 
-            other.engine.confirm_read(copy, excluding=member.id)
+            if member.asked_s + 1.0 < self.network.now_s:
+                member.asked_s = self.network.now_s
+                other.engine.confirm_read(copy, excluding=member.id)
 
     def _take_copy(self, member: Member, source: Member, term: int) -> None:
         assert source.journal is not None

@@ -286,7 +286,7 @@ def test_read_waits_for_the_first_commit_and_a_majority():
     assert indexes == [member.journal.last_index]
 
 
-def test_read_excluding_a_member_ignores_its_word_and_forgets_its_match():
+def test_read_excluding_a_member_waits_for_its_votes_to_lapse_and_forgets_its_word():
     member = LoneEngine()
     term = member.lead()
     member.hear("b", Appended(term, member.journal.last_index))
@@ -294,7 +294,10 @@ def test_read_excluding_a_member_ignores_its_word_and_forgets_its_match():
     indexes: list[int | None] = []
     member.engine.confirm_read(indexes.append, excluding="b")
     assert member.engine.core.match_index("b") == 0 and member.links.dropped == ["b"]
-    member.tick()
+    member.tick(1.4)
+    assert member.links.take(AskTerm) == []
+    member.hear("c", Appended(term, member.journal.last_index))
+    member.tick(0.2)
     asked = member.links.take(AskTerm)[0]
     member.hear("b", TermHeld(asked.round, term))
     member.tick()

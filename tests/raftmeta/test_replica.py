@@ -1,6 +1,7 @@
 """Replicas with real sockets, threads and files, in one process."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -109,8 +110,9 @@ async def test_too_large_a_batch_is_refused_before_it_is_logged(trio):
     leader = await trio.leader()
     with pytest.raises(CommandTooLarge):
         await leader.propose(bytes(17 * 1024 * 1024))
-    await leader.propose(bytes(9 * 1024 * 1024))
-    await eventually(lambda: all(len(m.applied) == 1 for m in trio.machines.values()))
+    large = bytes(9 * 1024 * 1024)
+    await trio.write(large)
+    await eventually(lambda: all(large in m.blobs for m in trio.machines.values()))
 
 
 async def test_secret_is_rotated_in_rolling_passes_under_load(trio):
@@ -180,3 +182,19 @@ def test_address_in_use_refuses_to_start_and_leaves_the_journal_closed(tmp_path)
         trio.start("meta-2")
     trio.stop_all()
     Journal.open(tmp_path / "meta-2", disk=SystemDisk()).close()
+
+
+async def test_tick_that_never_ends_is_fatal(tmp_path):
+    trio = Trio(tmp_path, RaftSettings(stall_limit_s=2.0))
+    trio.start_all()
+    leader = await trio.leader()
+    released = threading.Event()
+    machine = trio.machines[leader.leader_id]
+    machine.apply = lambda index, blob: released.wait(60) and []
+    stuck = leader.leader_id
+    call = asyncio.ensure_future(leader.propose(b"x"))
+    await eventually(lambda: stuck in trio.fatal)
+    assert isinstance(trio.fatal[stuck], TimeoutError)
+    released.set()
+    await asyncio.gather(call, return_exceptions=True)
+    await asyncio.to_thread(trio.stop_all)
