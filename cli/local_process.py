@@ -52,9 +52,13 @@ def is_running(pid: int, node: str) -> bool:
         return False
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return not Path("/proc/self").exists()  # no /proc here: the number is all we have
-    return node.encode() in words
+    if state in "ZX":
+        return False
+    # A process that is just being started has no words yet.
+    return words == [b""] or node.encode() in words
 
 
 def stop(pid: int, node: str, *, how: signal.Signals = signal.SIGTERM) -> bool:
