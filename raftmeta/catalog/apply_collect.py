@@ -4,6 +4,8 @@ What expires by time waits while a jump of catalog time is unconfirmed; taking a
 is already unreferenced does not.
 """
 
+from dataclasses import dataclass
+
 from osscore.errors import CommandTooLarge
 from osscore.model import unpack_slots
 from osscore.names import STRIPE_ID_BYTES
@@ -13,24 +15,46 @@ from raftmeta.catalog.transaction import Transaction
 from raftmeta.commands import Collect, Collected, Done, TrashDone
 
 ROWS_MAX = 500
-"""Most rows of each kind in one step."""
+"""Most of each kind in one step."""
+_STEP_ROWS_MAX = 1900
+"""Most rows written by a whole step, but for the last stripe claimed (SAFETY rule 18)."""
+_UPLOADS_ROWS_MAX = 1200
+_SESSIONS_ROWS_MAX = 400
 _TRASH_DONE_MAX = 1000
 
 
+@dataclass(slots=True)
+class _Budget:
+    """What one step may still write."""
+
+    each_max: int
+    rows: int = _STEP_ROWS_MAX
+
+    def of(self, rows_each: int = 1) -> int:
+        """How many of a kind may be dealt with that write so many rows each."""
+        return max(0, min(self.each_max, self.rows // rows_each))
+
+
 def collect(tx: Transaction, command: Collect) -> Collected:
-    """End what has expired, free buried segments, claim dead stripes: ROWS_MAX rows each."""
-    rows_max = max(1, min(command.rows_max, ROWS_MAX))
-    grace_ms = max(command.grace_ms, tx.meta.number("gc_grace_ms"))
-    segments = _reap_graveyard(tx, rows_max)
-    _drop_removed_trash(tx, rows_max)
+    """End what has expired, free buried segments, claim dead stripes: at most ROWS_MAX of
+    each and 2,000 rows together. What ends by time comes first, since much of the rest
+    follows from it and is never starved by more of it for long."""
+    budget = _Budget(each_max=max(1, min(command.rows_max, ROWS_MAX)))
     if tx.meta.number("time_jumped"):
+        segments = _reap_graveyard(tx, budget)
+        _drop_removed_trash(tx, budget)
         return Collected(segments=segments)
-    _forget_spent(tx, rows_max)
+    grace_ms = max(command.grace_ms, tx.meta.number("gc_grace_ms"))
+    uploads_ended = _end_uploads(tx, budget)
+    sessions_ended = _end_sessions(tx, budget)
+    segments = _reap_graveyard(tx, budget)
+    _drop_removed_trash(tx, budget)
+    _forget_spent(tx, budget)
     return Collected(
-        uploads=_end_uploads(tx, rows_max),
-        sessions=_end_sessions(tx, rows_max),
+        uploads=uploads_ended,
+        sessions=sessions_ended,
         segments=segments,
-        stripes=_claim_dead(tx, grace_ms, rows_max),
+        stripes=_claim_dead(tx, grace_ms, budget),
     )
 
 
@@ -47,44 +71,53 @@ def trash_done(tx: Transaction, command: TrashDone) -> Done:
     return Done()
 
 
-def _end_uploads(tx: Transaction, rows_max: int) -> int:
+def _end_uploads(tx: Transaction, budget: _Budget) -> int:
+    rows_max = min(_UPLOADS_ROWS_MAX, budget.rows)
     expired = tx.db.execute(
         "SELECT upload FROM uploads WHERE expires_at_ms < ? ORDER BY expires_at_ms, upload LIMIT ?",
-        (tx.time_ms, rows_max),
+        (tx.time_ms, budget.of()),
     ).fetchall()
     ended = rows = 0
     for (upload,) in expired:
         found = uploads.find(tx, upload)
         assert found is not None
-        rows += uploads.end(tx, found)
-        ended += 1
-        if rows >= rows_max:
+        cost = uploads.rows_to_end(found)
+        if ended and rows + cost > rows_max:
             break
+        uploads.end(tx, found)
+        rows += cost
+        ended += 1
+    budget.rows -= rows
     return ended
 
 
-def _end_sessions(tx: Transaction, rows_max: int) -> int:
+def _end_sessions(tx: Transaction, budget: _Budget) -> int:
     """Close idle sessions, then drop their results piece by piece.
 
     A closed session refuses everything from its first dropped result on, so no command of
     it can be applied a second time.
     """
-    tx.db.execute(
+    # Closing writes as many rows as dropping may.
+    rows_max = min(budget.of(2), _SESSIONS_ROWS_MAX // 2)
+    idle_since_ms = tx.time_ms - SESSION_IDLE_MS
+    rows = tx.db.execute(
         "UPDATE sessions SET expired = 1 WHERE session IN (SELECT session FROM sessions"
         " WHERE used_ms < ? AND expired = 0 ORDER BY used_ms, session LIMIT ?)",
-        (tx.time_ms - SESSION_IDLE_MS, rows_max),
-    )
+        (idle_since_ms, rows_max),
+    ).rowcount
     closed = tx.db.execute(
         "SELECT session FROM sessions WHERE used_ms < ? AND expired = 1"
         " ORDER BY used_ms, session LIMIT ?",
-        (tx.time_ms - SESSION_IDLE_MS, rows_max),
+        (idle_since_ms, rows_max),
     ).fetchall()
-    rows = 0
-    for number, (session,) in enumerate(closed):
-        if rows >= rows_max:
-            return number
-        rows += 1 + _drop_session(tx, session, rows_max)
-    return len(closed)
+    ended = dropped = 0
+    for (session,) in closed:
+        if dropped >= rows_max:
+            break
+        dropped += 1 + _drop_session(tx, session, rows_max - dropped)
+        ended += 1
+    budget.rows -= rows + dropped
+    return ended
 
 
 def _drop_session(tx: Transaction, session: int, rows_max: int) -> int:
@@ -99,26 +132,30 @@ def _drop_session(tx: Transaction, session: int, rows_max: int) -> int:
     return dropped
 
 
-def _reap_graveyard(tx: Transaction, rows_max: int) -> int:
+def _reap_graveyard(tx: Transaction, budget: _Budget) -> int:
+    segments_max = budget.of(2)  # the segment and the count of its stripe
     freed = 0
-    while freed < rows_max:
+    while freed < segments_max:
         row = tx.db.execute("SELECT manifest FROM graveyard ORDER BY manifest LIMIT 1").fetchone()
         if row is None:
             break
-        wanted = rows_max - freed
+        wanted = segments_max - freed
         got = manifests.free_segments(tx, row[0], segments_max=wanted)
         freed += got
         if got < wanted:
             tx.db.execute("DELETE FROM graveyard WHERE manifest = ?", row)
             tx.meta.add("total_graveyard", -1)
+            budget.rows -= 1
+    budget.rows -= 2 * freed
     return freed
 
 
-def _claim_dead(tx: Transaction, grace_ms: int, rows_max: int) -> int:
+def _claim_dead(tx: Transaction, grace_ms: int, budget: _Budget) -> int:
     """Order the deletion of all shards of long-dead stripes and forget the stripes.
 
     Dead for longer than the grace means born before it, too: the id cannot be named again.
     """
+    rows_max = budget.of()
     dead = tx.db.execute(
         "SELECT row, stripe, slots, shard_bytes FROM stripes"
         " WHERE dead_since_ms IS NOT NULL AND dead_since_ms < ?"
@@ -127,6 +164,8 @@ def _claim_dead(tx: Transaction, grace_ms: int, rows_max: int) -> int:
     ).fetchall()
     claimed = rows = 0
     for row, stripe, packed, shard_bytes in dead:
+        if rows >= rows_max:
+            break
         slots = unpack_slots(packed)
         # Missing ones too: a shard may have arrived after its writer stopped waiting.
         rows += 1 + 2 * stripes.trash_shards(tx, stripe, slots)
@@ -137,33 +176,30 @@ def _claim_dead(tx: Transaction, grace_ms: int, rows_max: int) -> int:
         tx.db.execute("DELETE FROM stripes WHERE row = ?", (row,))
         tx.meta.add("total_stored_bytes", -shard_bytes * len(slots))
         claimed += 1
-        if rows >= rows_max:
-            break
+    budget.rows -= rows
     tx.meta.add("total_dead_stripes", -claimed)
     return claimed
 
 
-def _forget_spent(tx: Transaction, rows_max: int) -> None:
+def _forget_spent(tx: Transaction, budget: _Budget) -> None:
     """Ids of mapped-away stripes need no memory once their birth alone forbids naming them."""
     born_before_ms = max(0, tx.time_ms - tx.meta.number("gc_grace_ms"))
     bound = born_before_ms.to_bytes(6, "big") + bytes(STRIPE_ID_BYTES - 6)
-    tx.db.execute(
+    budget.rows -= tx.db.execute(
         "DELETE FROM spent_stripes WHERE stripe IN"
         " (SELECT stripe FROM spent_stripes WHERE stripe < ? ORDER BY stripe LIMIT ?)",
-        (bound, rows_max),
-    )
+        (bound, budget.of()),
+    ).rowcount
 
 
-def _drop_removed_trash(tx: Transaction, rows_max: int) -> None:
+def _drop_removed_trash(tx: Transaction, budget: _Budget) -> None:
     """A removed disk never confirms its deletions."""
     removed = [disk for disk, row in sorted(tx.disks().items()) if row.state == "removed"]
     for disk in removed:
-        if rows_max <= 0:
-            break
         dropped = tx.db.execute(
             "DELETE FROM trash WHERE row IN (SELECT row FROM trash WHERE disk = ?"
             " ORDER BY not_before_ms, row LIMIT ?)",
-            (disk, rows_max),
+            (disk, budget.of()),
         ).rowcount
         tx.meta.add("total_trash", -dropped)
-        rows_max -= dropped
+        budget.rows -= dropped

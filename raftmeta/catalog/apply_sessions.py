@@ -10,6 +10,8 @@ from raftmeta.commands import AnyResult, Entry, OpenSession, Refused, SessionOpe
 
 SESSION_IDLE_MS = 600_000
 """Catalog time after which Collect ends an idle session."""
+RESULTS_DROPPED_MAX = 500
+"""Most results one command drops; more of them go with the next ones (SAFETY rule 18)."""
 
 _POSITION_BITS = 16
 _encode = msgspec.msgpack.Encoder().encode
@@ -68,4 +70,8 @@ def _renew(tx: Transaction, entry: Entry, acked_below: int) -> None:
         (tx.time_ms, acked, entry.session),
     )
     if acked > acked_below:
-        tx.db.execute("DELETE FROM results WHERE session = ? AND seq < ?", (entry.session, acked))
+        tx.db.execute(
+            "DELETE FROM results WHERE session = ?1 AND seq IN"
+            " (SELECT seq FROM results WHERE session = ?1 AND seq < ?2 ORDER BY seq LIMIT ?3)",
+            (entry.session, acked, RESULTS_DROPPED_MAX),
+        )

@@ -81,11 +81,19 @@ def finish(tx: Transaction, upload: bytes, bucket: int, key: str) -> tuple[int, 
     return found.manifest, found.staged_bytes
 
 
-def end(tx: Transaction, found: Upload) -> int:
-    """End an upload or hold without a commit; answers about how many rows that wrote."""
-    released = _release_reserved(tx, found.upload)
+def end(tx: Transaction, found: Upload) -> None:
+    """End an upload or hold without a commit."""
+    _release_reserved(tx, found.upload)
     _delete(tx, found.upload)
-    return 2 + released + manifests.release(tx, found.manifest)
+    manifests.release(tx, found.manifest)
+
+
+def rows_to_end(found: Upload) -> int:
+    """Most rows that ending it writes: its own, its manifest's, two for each reference."""
+    segments = found.staged_count if found.staged_count <= manifests.SEGMENTS_AT_ONCE else 0
+    if found.kind == HOLD:  # it may be the last to refer to another's manifest
+        segments = manifests.SEGMENTS_AT_ONCE
+    return 4 + 2 * (found.reserved_count + segments)
 
 
 def reserve(tx: Transaction, upload: bytes, stripe_row: int) -> None:

@@ -5,6 +5,7 @@ import sqlite3
 import pytest
 
 from osscore.model import ObjectAttributes
+from raftmeta.catalog.apply_sessions import RESULTS_DROPPED_MAX
 from raftmeta.commands import (
     Collect,
     Collected,
@@ -109,6 +110,21 @@ def test_acknowledged_results_are_dropped_and_their_commands_stay_applied_once(
     assert rows(driver, "results") == 1
     assert refusal(driver.apply(first)[0]) == "Conflict"
     assert counted(driver).versions == 2
+
+
+def test_many_results_acknowledged_at_once_are_dropped_in_bounded_steps(driver: Driver) -> None:
+    """SAFETY rule 18: one slow command held back the acknowledgement of all the others."""
+    entries = [driver.next(put_command()) for _ in range(RESULTS_DROPPED_MAX + 100)]
+    driver.apply(*entries)
+    writer: sqlite3.Connection = driver.catalog._writer
+    before = writer.total_changes
+    for _ in range(2):
+        entry = driver.next(put_command())
+        driver.apply(Entry(entry.session, entry.seq, entry.command, acked_below=entry.seq))
+        assert writer.total_changes - before < RESULTS_DROPPED_MAX + 50
+        before = writer.total_changes
+        assert refusal(driver.apply(entries[-1])[0]) == "Conflict", "dropped or not yet"
+    assert rows(driver, "results") == 1
 
 
 def test_an_entry_cannot_acknowledge_its_own_answer(driver: Driver) -> None:

@@ -1,7 +1,9 @@
 """Long bodies and long reads: SAFETY rules 4 and 18."""
 
 import sqlite3
+from collections import Counter
 
+import msgspec
 import pytest
 
 from osscore.model import ObjectAttributes, ShardIdentity
@@ -263,3 +265,42 @@ def test_no_command_writes_more_than_its_rows(driver: Driver, work: str) -> None
         collected = driver.collect()
         assert isinstance(collected, Collected) and collected.stripes > 50
     assert writer.total_changes - before <= ROWS_MAX + 20, "and a few rows of the batch itself"
+
+
+def test_a_step_of_collection_is_bounded_however_much_of_every_kind_is_due(driver: Driver) -> None:
+    """SAFETY rule 18: kinds that fall due together share one bound, and none is starved."""
+    for number in range(RESERVED_MAX):
+        driver.put(f"k{number}", driver.draft(number))
+    begin(driver, ttl_ms=30 * MINUTE_MS)
+    ask(driver, *range(RESERVED_MAX))
+    bury(driver, b"g" * 16, count=600)
+    for number in range(RESERVED_MAX):
+        driver.run(DeleteVersion(bucket="bucket", key=f"k{number}", number=1))
+    for number in range(300):
+        driver.put(f"twin{number}", driver.draft(7777))
+        begin(driver, upload=number.to_bytes(16, "big"), ttl_ms=30 * MINUTE_MS)
+        driver.open()
+    driver.pass_time(2 * GRACE_MS)
+    driver.run(DeleteVersion(bucket="bucket", key="buried", number=1))
+    writer: sqlite3.Connection = driver.catalog._writer
+    ended = Counter[str]()
+    while True:
+        before = writer.total_changes
+        collected = driver.collect()
+        assert isinstance(collected, Collected)
+        assert writer.total_changes - before <= ROWS_MAX, collected
+        if collected == Collected():
+            break
+        ended += Counter(msgspec.structs.asdict(collected))
+    assert (ended["uploads"], ended["segments"]) == (301, 600)
+    assert ended["sessions"] >= 300
+    assert driver.catalog.contradictions() == []
+
+
+def bury(driver: Driver, upload: bytes, *, count: int) -> None:
+    """A long object whose removal is a matter of collection."""
+    begin(driver, upload=upload, key="buried")
+    for first in range(0, count, 100):
+        drafts = tuple(driver.draft(20_000 + first + number) for number in range(100))
+        driver.run(Stage(upload=upload, position=first, append=drafts))
+    assert isinstance(commit(driver, count * 1000, upload=upload, key="buried"), ObjectPut)
