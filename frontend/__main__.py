@@ -79,6 +79,7 @@ async def _live(config: FrontendConfig, secrets: ClusterSecrets, stopper: Stoppe
         rpc=rpc,
         config=config,
         version=_version(),
+        pid=os.getpid(),
     )
     readiness = Readiness(store.cluster, clock)
     where = HostPort.parse(config.http)

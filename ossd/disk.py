@@ -71,6 +71,9 @@ class Disk(Protocol):
     def unlink(self, path: Path) -> None:
         """Remove a file; FileNotFoundError if there is none."""
 
+    def remove_directory(self, path: Path) -> None:
+        """Remove an empty folder; OSError if it is not empty or not there."""
+
     def sync_directory(self, path: Path) -> None:
         """Make names made, renamed or removed in that folder durable."""
 
@@ -192,6 +195,10 @@ class SystemDisk:
     def unlink(self, path: Path) -> None:
         """See Disk."""
         os.unlink(path)
+
+    def remove_directory(self, path: Path) -> None:
+        """See Disk."""
+        os.rmdir(path)
 
     def sync_directory(self, path: Path) -> None:
         """See Disk."""

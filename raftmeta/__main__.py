@@ -93,6 +93,7 @@ async def serve_metanode(config: MetaConfig, stopper: Stopper) -> None:
             metrics=RaftMetrics(metrics.registry),
             stopper=stopper,
             version=importlib.metadata.version("raftoss"),
+            pid=os.getpid(),
         ),
     )
     metrics.registry.register(

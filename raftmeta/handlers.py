@@ -1,12 +1,14 @@
 """The metanode's HTTP (raftmeta.wire): thin verbs over a `Metanode`."""
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
 
 from osscore.errors import MalformedBody
 from ossd.http import InternalHandler
-from raftmeta.commands import Done
-from raftmeta.service import Metanode
-from raftmeta.snapshots import HEAD_HEADER, head_to_header
+from raftmeta.commands import Done, Entry
+from raftmeta.forming import Forming
+from raftmeta.queries import AnyQuery
+from raftmeta.snapshots import HEAD_HEADER, SnapshotDesk, head_to_header
 from raftmeta.wire import (
     BOOTSTRAP,
     ENTRIES_MAX,
@@ -21,9 +23,33 @@ from raftmeta.wire import (
     Bootstrap,
     Form,
     Heartbeat,
+    ProposeReply,
     ProposeRequest,
+    QueryReply,
     QueryRequest,
+    Status,
 )
+
+
+class Metanode(Protocol):
+    """What the verbs ask of the metanode behind them (`raftmeta.service`)."""
+
+    forming: Forming
+
+    async def propose(self, entries: Sequence[Entry]) -> ProposeReply:
+        """Have commands applied; a result for each."""
+
+    async def query(self, queries: Sequence[AnyQuery]) -> QueryReply:
+        """Linearizable answers."""
+
+    def hear(self, heartbeat: Heartbeat) -> None:
+        """A blob daemon lives."""
+
+    def snapshots(self) -> SnapshotDesk:
+        """Where full copies are made."""
+
+    def status(self) -> Status:
+        """Who this is and how it stands."""
 
 
 def routes(metanode: Metanode) -> list[Any]:

@@ -6,7 +6,6 @@ state folder, and one atomic pointer, CURRENT, says which folder counts.
 """
 
 import re
-import shutil
 from enum import StrEnum
 from pathlib import Path
 
@@ -166,8 +165,8 @@ def _remove_state(folder: Path, disk: Disk) -> None:
         for name in disk.names(directory) if disk.exists(directory) else ():
             if directory / name != journal:
                 disk.unlink(directory / name)
-    # Folders themselves are no matter of the disk seam; empty ones would do no harm.
-    shutil.rmtree(folder, ignore_errors=True)
+        if disk.exists(directory):
+            disk.remove_directory(directory)
 
 
 def _load_identity(path: Path, disk: Disk, fresh: Identity) -> Identity:

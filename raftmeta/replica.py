@@ -236,6 +236,11 @@ class Replica:
         return (await answer.wait(self._settings.read_deadline_s, late))[0]
 
     @property
+    def journal_bytes(self) -> int:
+        """Size of the log on disk; 0 while it is closed."""
+        return self._journal.size_bytes if self._running else 0
+
+    @property
     def cut_due(self) -> bool:
         """Whether the log should be cut: checkpoint the catalog, then call `cut_log`."""
         return self._running and self._journal.size_bytes > self._cut_due_bytes

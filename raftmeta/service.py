@@ -6,7 +6,6 @@ task. All of it belongs to one event loop.
 
 import asyncio
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +66,7 @@ class Seams:
     metrics: RaftMetrics
     stopper: Stopper
     version: str
+    pid: int
 
 
 class Metanode:
@@ -162,7 +162,7 @@ class Metanode:
             id=identity.id,
             role=ROLE,
             version=self._seams.version,
-            pid=os.getpid(),
+            pid=self._seams.pid,
             state=self._state_word(voter),
             leader=None if voter is None else voter.replica.leader_id,
             term=0 if voter is None else voter.replica.term,

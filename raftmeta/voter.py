@@ -99,8 +99,8 @@ class Voter:
 
     @property
     def journal_bytes(self) -> int:
-        """Bytes of the log on disk, looked up there."""
-        return sum(path.stat().st_size for path in (self.state / JOURNAL_NAME).iterdir())
+        """Bytes of the log on disk."""
+        return self.replica.journal_bytes
 
     async def close(self) -> None:
         """Leave it, in order; afterwards the files are free."""

@@ -104,7 +104,7 @@ SEAMS = {
     "urllib.request": ("cli",),
     "requests": (),
     "httpx": (),
-    "aiohttp": ("ossd.rpc", "cli"),
+    "aiohttp": ("ossd.rpc", "ossd.exchange", "cli"),
     "tornado": ("ossd", "raftmeta.handlers", "blobd.handlers", *DIALECTS),
     "pysyncobj": ("raftmeta.pysync", "raftmeta.replica", *RAFT_LINKS),
     "subprocess": ("cli",),
@@ -123,7 +123,8 @@ FILE_CALLS = {
     "read_text", "read_bytes", "write_text", "write_bytes", "touch", "rmdir", "iterdir",
     "rglob", "mkdir", "is_file", "is_dir", "hardlink_to", "symlink_to",
 }  # fmt: skip
-FILES_ALLOWED = ("ossd.disk", "ossd.config", "cli")
+# `read_bytes` of a Tornado stream is no file.
+FILES_ALLOWED = ("ossd.disk", "ossd.config", "ossd.server", "cli")
 CLOCK_ALLOWED = ("ossd.clock", "cli")
 
 # Each costs an idle daemon 10 to 20 MB: imported by the function that needs it.
@@ -353,6 +354,9 @@ def test_time_is_read_only_at_the_seam():
                     func=ast.Attribute(value=ast.Name(id="datetime" | "date"), attr=name)
                 ) if name in ("now", "utcnow", "today"):
                     found.append(f"{module}:{call.lineno} {name}()")
+                # An event loop's own time is for its own timeouts only.
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="loop"), attr="time")):
+                    pass
                 case ast.Call(func=ast.Attribute(attr="time"), args=[], keywords=[]):
                     found.append(f"{module}:{call.lineno} .time()")
                 case ast.Call(

@@ -1,7 +1,5 @@
 """The cluster as a frontend sees it: `/v1/cluster`, `/v1/status`, `/v1/maintenance`."""
 
-import os
-
 import msgspec
 
 from frontend.access import INFO
@@ -59,7 +57,7 @@ class StatusHandler(NativeHandler):
                 "id": self.surface.config.id,
                 "role": "frontend",
                 "version": self.surface.version,
-                "pid": os.getpid(),
+                "pid": self.surface.pid,
                 "state": self._state(),
                 "cluster_id": latest.described.cluster_id.hex() if latest else "",
             }

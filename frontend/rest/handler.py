@@ -27,6 +27,7 @@ class Surface:
     rpc: Rpc
     config: FrontendConfig
     version: str
+    pid: int
 
 
 class NativeHandler(StreamHandler):

@@ -266,6 +266,18 @@ class SimulatedDisk:
         with self.operation("unlink", path, when_cut=remove):
             remove()
 
+    def remove_directory(self, path: Path) -> None:
+        """See Disk."""
+        if self._folder(path).names:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
+        parent = self._folder(path.parent)
+
+        def remove() -> None:
+            parent.bind(path.name, None)
+
+        with self.operation("remove_directory", path, when_cut=remove):
+            remove()
+
     def sync_directory(self, path: Path) -> None:
         """See Disk."""
         folder = self._folder(path)

@@ -69,6 +69,7 @@ def run(folder: Path, story: Callable[[Api], Awaitable[None]], *, nodes: int = 6
             rpc=world.meta_rpc,
             config=FrontendConfig(id="frontend-1", metanodes=URLS, cluster_secret="unused here"),
             version="test",
+            pid=1,
         )
         readiness = Readiness(world.store.cluster, world.clock)
         await world.store.cluster.refresh()
