@@ -7,10 +7,11 @@ import pytest
 from blobd.collect import Collector, CollectSettings
 from blobd.disks import DataDisk
 from blobd.labels import read_label
-from osscore.errors import DiskRefused, StaleOrder
+from osscore.errors import DiskFailing, DiskRefused, StaleOrder
 from osscore.model import ObjectAttributes, Profile, ShardIdentity, Slot, StripeDraft
 from osscore.names import StripeId, stripe_id
 from ossd.disk import SystemDisk
+from raftmeta.client import QueryHead
 from raftmeta.commands import (
     Collect,
     Collected,
@@ -25,7 +26,7 @@ from raftmeta.commands import (
     RegisterNode,
     StripesBody,
 )
-from raftmeta.queries import CatalogCounted, CountCatalog
+from raftmeta.queries import CatalogCounted, CountCatalog, Unwanted
 from tests.blobd.parts import CODING, Node, identity, node, put, run, until
 from tests.fakes.meta import CLUSTER_ID
 
@@ -191,6 +192,52 @@ def test_the_sweep_leaves_alone_what_is_still_within_its_grace(tmp_path: Path):
             await found.meta.propose(Collect(grace_ms=GRACE_MS), Collected)
             assert await collector(found).sweep() == 0
             assert held(found.first) == [fresh]
+
+    run(story)
+
+
+def test_an_answer_makes_the_sweep_delete_nothing_it_did_not_ask_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def story() -> None:
+        async with node(tmp_path) as found:
+            orphan = identity(1, birth_ms=found.clock.now_ms())
+            await put(found.first, orphan)
+            found.clock.advance(GRACE_S * 2)
+            young = identity(2, birth_ms=found.clock.now_ms())
+            await put(found.first, young)
+            await found.meta.propose(Collect(grace_ms=GRACE_MS), Collected)
+            ask = found.meta.query_with_head
+
+            async def too_much(query: object, kind: type[Unwanted]) -> tuple[QueryHead, Unwanted]:
+                head, answer = await ask(query, kind)  # type: ignore[arg-type]
+                return head, Unwanted(identities=(*answer.identities, young))
+
+            monkeypatch.setattr(found.meta, "query_with_head", too_much)
+            assert await collector(found).sweep() == 1
+            assert held(found.first) == [young]
+
+    run(story)
+
+
+def test_trash_is_confirmed_only_once_it_is_durably_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Confirmed first, a failing disk would keep its shards for ever."""
+
+    async def story() -> None:
+        async with node(tmp_path) as found:
+            await one_object_in_trash(found)
+
+            async def fails(_: Sequence[ShardIdentity]) -> int:
+                raise DiskFailing()
+
+            with monkeypatch.context() as broken:
+                broken.setattr(found.first.store, "delete", fails)
+                with pytest.raises(DiskFailing):
+                    await collector(found).empty_trash()
+            assert await collector(found).empty_trash() == 1
+            assert held(found.first) == []
 
     run(story)
 

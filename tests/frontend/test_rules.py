@@ -11,12 +11,13 @@ import pytest
 
 from frontend.flows.get import read_object
 from frontend.flows.objects import ObjectRef, delete_object, find_object
-from osscore.errors import NoSuchKey, StripeUnreadable
-from osscore.model import Segment
+from osscore.errors import CorruptStripe, NoSuchKey, StripeUnreadable
+from osscore.model import Segment, SlotState
 from osscore.names import StripeId
-from raftmeta.commands import Collect, Collected, Conditions
+from raftmeta.commands import Collect, Collected, Conditions, Done, MarkBad
 from raftmeta.queries import CatalogCounted, CountCatalog, Found
-from tests.frontend.harness import BUCKET, FAST, World, random_bytes, run
+from tests.fakes.blobs import Place
+from tests.frontend.harness import BUCKET, FAST, World, random_bytes, run, url
 
 STRIPE = 4 * 1024 * 1024
 SHORT_GRACE = dataclasses.replace(FAST, gc_grace_s=0.004)
@@ -158,6 +159,109 @@ def test_rule_6_a_shard_with_other_bytes_than_the_catalog_knows_is_not_served(
         world.blobs.lying.update(world.blobs.places()[:3])
         with pytest.raises(StripeUnreadable):
             await world.get("k")
+
+    run(tmp_path, story)
+
+
+class BrokenCodec:
+    """Decodes and rebuilds one bit wrong, as a broken library or memory would."""
+
+    def __init__(self, codec: Any) -> None:
+        self._codec = codec
+
+    def decode(self, *arguments: Any) -> bytes:
+        """See Codec."""
+        return flipped(self._codec.decode(*arguments))
+
+    def rebuild(self, *arguments: Any) -> dict[int, bytes]:
+        """See Codec."""
+        return {i: flipped(shard) for i, shard in self._codec.rebuild(*arguments).items()}
+
+
+def flipped(body: bytes) -> bytes:
+    """The same but for one bit."""
+    return bytes([body[0] ^ 1]) + body[1:]
+
+
+@pytest.mark.parametrize("size_bytes", [100_000, STRIPE])
+def test_rule_6_what_was_decoded_is_verified_before_it_is_served(
+    tmp_path: Path, size_bytes: int
+) -> None:
+    async def story(world: World) -> None:
+        await world.put("k", random_bytes(size_bytes))
+        world.blobs.remove(data_shard(world))
+        codec: Any = BrokenCodec(world.store.codec)
+        world.store.codec = codec
+        with pytest.raises(CorruptStripe):
+            await world.get("k")
+
+    run(tmp_path, story)
+
+
+def test_rule_6_what_was_rebuilt_is_verified_before_it_is_written_back(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.put("k", random_bytes(300_000))
+        lost = data_shard(world)
+        world.blobs.remove(lost)
+        codec: Any = BrokenCodec(world.store.codec)
+        codec.decode = world.store.codec.decode
+        world.store.codec = codec
+        puts_before = world.blobs.put_count
+        await world.get("k")
+        await world.store.close()
+        assert (world.blobs.put_count, lost in world.blobs.places()) == (puts_before, False)
+
+    run(tmp_path, story)
+
+
+def data_shard(world: World) -> Place:
+    """Where the first data shard lies."""
+    return next(place for place in world.blobs.places() if place[1].index == 0)
+
+
+def test_rule_7_a_shard_that_takes_its_time_is_waited_for_though_the_quorum_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(world: World) -> None:
+        put_shard, slow = world.blobs.put_shard, url(world.nodes[2])
+
+        async def put_slowly(to: str, *arguments: Any, **more: Any) -> None:
+            while to == slow and len(world.blobs.places()) < 5:
+                await world.clock.sleep(0)
+            for _ in range(100 if to == slow else 0):
+                await world.clock.sleep(0)
+            await put_shard(to, *arguments, **more)
+
+        monkeypatch.setattr(world.blobs, "put_shard", put_slowly)
+        await world.put("k", random_bytes(500_000))
+        found = await find_object(world.store, ObjectRef(bucket=BUCKET, key="k"))
+        states = {slot.state for slot in found.segments[0].stripe.slots}
+        assert states == {SlotState.GOOD}
+
+    run(tmp_path, story)
+
+
+@pytest.mark.parametrize("change", ["removed", "marked bad"])
+def test_rule_11_nothing_is_written_back_to_a_slot_the_catalog_no_longer_calls_good(
+    tmp_path: Path, change: str
+) -> None:
+    body = random_bytes(300_000)
+
+    async def story(world: World) -> None:
+        await world.put("k", body)
+        ref = ObjectRef(bucket=BUCKET, key="k", number=1)
+        found = await find_object(world.store, ref)
+        lost = data_shard(world)
+        world.blobs.remove(lost)
+        if change == "removed":
+            await delete_object(world.store, ref, Conditions())
+        else:
+            disk = found.segments[0].stripe.slots[0].disk
+            await world.meta.propose(MarkBad(identity=lost[1], disk=disk), Done)
+        got = [bytes(p) async for p in read_object(world.store, found, 0, len(body) - 1)]
+        assert b"".join(got) == body
+        await world.store.close()
+        assert lost not in world.blobs.places()
 
     run(tmp_path, story)
 

@@ -3,11 +3,12 @@
 import msgspec
 import pytest
 
-from osscore.model import ShardIdentity, SlotState, StripeDraft
+from osscore.model import Profile, ShardIdentity, Slot, SlotState, StripeDraft, reed_solomon
 from osscore.names import StripeId, stripe_id
 from raftmeta.catalog import stripes
 from raftmeta.catalog.transaction import Transaction
 from raftmeta.commands import (
+    BeginUpload,
     Collected,
     DeleteVersion,
     Done,
@@ -15,6 +16,9 @@ from raftmeta.commands import (
     MarkGood,
     ObjectPut,
     SetDiskState,
+    Stage,
+    Staged,
+    StripeQuestion,
     TrashDone,
 )
 from raftmeta.queries import (
@@ -172,6 +176,27 @@ def test_a_dead_stripe_is_never_revived(driver: Driver) -> None:
     assert (counted(driver).stripes, counted(driver).dead_stripes) == (1, 1)
 
 
+@pytest.mark.parametrize("other", [{"domain": b"of another key"}, {"profile": Profile(1, 2)}])
+def test_the_same_bytes_under_another_profile_or_key_domain_are_not_shared(
+    driver: Driver, other: dict[str, object]
+) -> None:
+    first = driver.draft(1)
+    coding = {"coding": reed_solomon(Profile(1, 2))} if "profile" in other else {}
+    second = msgspec.structs.replace(driver.draft(1), **other, **coding)
+    driver.put("a", first)
+    driver.put("b", second)
+    assert stripe_of(driver, "a").stripe == first.stripe  # type: ignore[attr-defined]
+    assert stripe_of(driver, "b").stripe == second.stripe  # type: ignore[attr-defined]
+    begin = BeginUpload(upload=bytes(16), bucket="bucket", key="k", ttl_ms=GRACE_MS)
+    driver.run(begin)
+    asked = StripeQuestion(
+        profile=second.profile, domain=second.domain, digest=second.digest, plain_bytes=1000
+    )
+    staged = driver.run(Stage(upload=begin.upload, position=0, ask=(asked,)))
+    assert isinstance(staged, Staged)
+    assert staged.hits == (stripe_of(driver, "b").row,)  # type: ignore[attr-defined]
+
+
 def test_a_healed_stripe_gets_its_free_key_back(driver: Driver) -> None:
     first = driver.draft(1)
     driver.put("a", first)
@@ -199,6 +224,36 @@ def test_a_healed_stripe_leaves_a_taken_key_alone(driver: Driver) -> None:
 def test_two_plus_one_on_three_nodes_needs_all_three(driver: Driver) -> None:
     assert refusal(driver.put("k", driver.draft(1, states=(0, 0, 1)))) == "UnderReplicated"
     assert refusal(driver.put("k", driver.draft(1, disks=(1, 1, 2)))) == "UnderReplicated"
+
+
+@pytest.mark.parametrize(("nodes", "expected"), [(6, 0), (3, 1)])
+def test_two_shards_on_a_node_are_marked_to_be_spread(
+    driver: Driver, nodes: int, expected: int
+) -> None:
+    """SAFETY rule 8: 4+2 on three nodes goes on writing, and is spread when nodes return."""
+    for number in (4, 5, 6):
+        driver.run(register_command(number, node=f"blob-{number - 6 + nodes}"))
+    draft = msgspec.structs.replace(
+        driver.draft(1),
+        profile=Profile(4, 2),
+        coding=reed_solomon(Profile(4, 2)),
+        shard_crcs=(1,) * 6,
+        slots=tuple(Slot(index, 0, 1 + index) for index in range(6)),
+    )
+    assert isinstance(driver.put("k", draft), ObjectPut)
+    assert under_spread(driver) == expected
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_replicas_are_marked_to_be_coded(driver: Driver, copies: bool) -> None:
+    driver.put("k", driver.draft(1, copies=copies))
+    assert under_spread(driver) == int(copies)
+
+
+def under_spread(driver: Driver) -> int:
+    """How many stripes wait to be spread."""
+    query = "SELECT COUNT(*) FROM stripes WHERE under_spread = 1 AND dead_since_ms IS NULL"
+    return int(driver.catalog._writer.execute(query).fetchone()[0])
 
 
 def test_missing_slots_are_recorded_as_the_repair_queue(driver: Driver) -> None:
