@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check unit cluster torture bench clean
+.PHONY: help demo test check unit cluster torture torture-proof bench clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -31,6 +31,17 @@ unit: $(STAMP) ## the tests without real processes
 
 cluster: $(STAMP) ## the tests with real processes
 	$(BIN)/python -m pytest -q -m cluster tests
+
+torture: $(STAMP) ## kill loops: 100 leaders, 50 times all, 50 rolling, 6 wipes, 30 blob daemons (20 min)
+	$(BIN)/python -m tests.torture
+
+torture-proof: $(STAMP) ## break each claim on purpose: the torture must notice (10 min)
+	$(BIN)/python -m tests.torture.breakages
+
+bench: $(STAMP) ## figures of the whole store, as JSON
+	$(BIN)/python -m bench.store
+	$(BIN)/python -m bench.metadata
+	$(BIN)/python -m bench.memory
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

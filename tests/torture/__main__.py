@@ -32,8 +32,6 @@ from tests.torture.workload import Workload
 
 FIRST_WRITE_MEDIAN_S = 1.0
 FIRST_WRITE_P99_S = 3.0
-JUDGED_FROM = 20
-"""Fewer leader kills than this say nothing about a p99."""
 
 
 def arguments() -> argparse.Namespace:
@@ -46,6 +44,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--blob-kills", type=int, default=30)
     parser.add_argument("--writers", type=int, default=8)
     parser.add_argument("--readers", type=int, default=4)
+    parser.add_argument(
+        "--judge-from", type=int, default=20, help="fewer leader kills say nothing of latency"
+    )
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--keep", action="store_true", help="keep the folder for a look")
     return parser.parse_args()
@@ -88,7 +89,7 @@ async def torture(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "seconds": round(time.monotonic() - began, 1),
         "keys": len(ledger.keys),
         "counts": ledger.counts,
-        "first_write_s": _latencies(first_writes, ledger),
+        "first_write_s": _latencies(first_writes, ledger, options.judge_from),
         "violations": ledger.violations,
     }
 
@@ -108,7 +109,7 @@ async def _inflict(
         await faults.kill_blobs(cluster, rng, count=rng.choice((1, 2)))
 
 
-def _latencies(seconds: list[float], ledger: Ledger) -> dict[str, float]:
+def _latencies(seconds: list[float], ledger: Ledger, judge_from: int) -> dict[str, float]:
     if not seconds:
         return {}
     ordered = sorted(seconds)
@@ -119,7 +120,7 @@ def _latencies(seconds: list[float], ledger: Ledger) -> dict[str, float]:
         "p99": round(p99, 3),
         "max": round(ordered[-1], 3),
     }
-    if len(ordered) >= JUDGED_FROM:
+    if len(ordered) >= judge_from:
         if found["median"] > FIRST_WRITE_MEDIAN_S:
             ledger.violation(f"first write after a leader kill: median {found['median']} s")
         if p99 > FIRST_WRITE_P99_S:
