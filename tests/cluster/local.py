@@ -51,7 +51,10 @@ def wait_for(condition: Callable[[], T | None], *, what: str, deadline_s: float 
 
 def noise(size_bytes: int, seed: int) -> bytes:
     """Bytes that do not compress; the same for the same seed."""
-    return random.Random(seed).randbytes(size_bytes)
+    generator = random.Random(seed)
+    most = 64 * 1024 * 1024  # one call cannot make more than 256 MiB
+    pieces = [most] * (size_bytes // most) + [size_bytes % most]
+    return b"".join(map(generator.randbytes, pieces))
 
 
 def text(size_bytes: int) -> bytes:

@@ -1,0 +1,120 @@
+"""What objects occupy on the disks: once by content, less by compression, nothing in the end."""
+
+import subprocess
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.local import OSSCTL, LocalStore, noise, object_path, text, wait_for
+
+pytestmark = pytest.mark.cluster
+
+MIB = 1024 * 1024
+HUNDRED = 100 * MIB
+CODED = 6 / 4
+SLACK = 1.03
+"""Heads of records, seals, padding."""
+EMPTIED_BYTES = 6 * 2 * MIB
+"""What compaction may leave behind: on each disk an active volume too small to rewrite."""
+GIVEN_BACK_S = 60.0
+
+
+def put_file(store: LocalStore, path: Path, name: str) -> None:
+    """Store a file by ossctl, which compares digests."""
+    store.ossctl("put", str(path), name)
+
+
+def wait_volume_bytes(store: LocalStore, most: float) -> None:
+    """Until the volume files together have at most that many bytes."""
+    wait_for(
+        lambda: store.volume_bytes() <= most,
+        what=f"volume files to shrink to {most / MIB:.0f} MiB",
+        deadline_s=GIVEN_BACK_S,
+    )
+
+
+def test_ten_names_of_one_content_occupy_one_and_the_last_delete_gives_it_back(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    before = store.wait_collected()
+    empty_bytes = store.volume_bytes()
+    file = tmp_path / "hundred"
+    file.write_bytes(noise(HUNDRED, seed=1))
+    names = [f"dedup/copy-{number}" for number in range(10)]
+
+    put_file(store, file, names[0])
+    one_bytes = store.volume_bytes() - empty_bytes
+    assert HUNDRED * CODED <= one_bytes <= HUNDRED * CODED * SLACK
+    one = store.census()
+    for name in names[1:]:
+        put_file(store, file, name)
+    ten_bytes = store.volume_bytes() - empty_bytes
+    ten = store.census()
+    assert ten["stripes"] == one["stripes"] == before["stripes"] + 25
+    # Twins that travelled before anybody asked are trash by now; they are few.
+    assert ten_bytes <= HUNDRED * CODED * SLACK + 9 * 4 * 4 * MIB * CODED
+
+    for name in names[:-1]:
+        store.remove_for_good(name)
+    store.wait_collected()
+    wait_volume_bytes(store, empty_bytes + HUNDRED * CODED * SLACK + EMPTIED_BYTES)
+    assert store.census()["stripes"] == one["stripes"]
+    fetched = subprocess.Popen(
+        [OSSCTL, "cat", names[-1]], env=store.environment, stdout=subprocess.PIPE
+    )
+    assert fetched.stdout is not None
+    digest = sha256()
+    while piece := fetched.stdout.read(MIB):
+        digest.update(piece)
+    assert fetched.wait() == 0
+    assert digest.digest() == sha256(file.read_bytes()).digest()
+
+    store.remove_for_good(names[-1])
+    after = store.wait_collected()
+    for count in ("stripes", "segments", "versions", "stored_bytes", "logical_bytes"):
+        assert after[count] == before[count], count
+    wait_volume_bytes(store, empty_bytes + EMPTIED_BYTES)
+
+
+def test_text_occupies_well_below_its_size(store: LocalStore) -> None:
+    store.wait_collected()
+    before_bytes, before = store.volume_bytes(), store.census()
+    body = text(50_000_000)
+    store.put("text", body)
+    added_bytes = store.volume_bytes() - before_bytes
+    assert 0 < added_bytes < len(body) / 2  # on six disks, parity included
+    assert 0 < store.census()["stored_bytes"] - before["stored_bytes"] < len(body) / 3
+    assert store.get("text") == body
+    part = {"Range": "bytes=30000000-30099999"}
+    assert (
+        store.request("GET", "/objects/text", headers=part).expect(206).body
+        == (body[30_000_000:30_100_000])
+    )
+    store.remove_for_good("text")
+
+
+def test_a_new_version_that_differs_in_one_place_occupies_one_stripe_more(
+    store: LocalStore,
+) -> None:
+    body = bytearray(noise(20 * MIB, seed=2))
+    store.put("edited", bytes(body))
+    before = store.census()["stripes"]
+    body[10 * MIB] ^= 1
+    store.put("edited", bytes(body))
+    assert store.census()["stripes"] == before + 1
+    assert store.get("edited") == bytes(body)
+    body[10 * MIB] ^= 1
+    first = store.request("GET", f"{object_path('edited')}?version=1").expect(200)
+    assert first.body == bytes(body)
+    store.remove_for_good("edited")
+
+
+def test_deleting_behind_a_marker_keeps_the_bytes(store: LocalStore) -> None:
+    body = noise(5 * MIB, seed=3)
+    store.put("hidden", body)
+    store.request("DELETE", "/objects/hidden").expect(204)
+    store.wait_collected()
+    store.request("GET", "/objects/hidden").expect(404)
+    assert store.request("GET", "/objects/hidden?version=1").expect(200).body == body
+    store.remove_for_good("hidden")
