@@ -113,10 +113,13 @@ class SnapshotDesk:
         if forgets:
             # Before the confirmation: from here on no commit rests on what it has lost.
             self._replica.forget_match(member_id)
-        # Without the member itself: it may have lost the very vote that made this leader,
-        # or the promise that deposed it.
-        # From then on all that was acknowledged is applied here, and so in the copy.
-        await self._replica.confirm_read(excluding=member_id)
+            # Without the member itself: it may have lost the very vote that made this
+            # leader, or the promise that deposed it. From then on all that was acknowledged
+            # is applied here, and so in the copy.
+            await self._replica.confirm_read(excluding=member_id)
+        # A voter that only lags keeps its term, vote and log: what is applied anywhere is
+        # committed, and that is all it needs. To wait for a confirmation would be a
+        # deadlock where a new leader can commit nothing before this very voter follows.
         await asyncio.to_thread(self._remove)
         applied_index = await self._copy_to(self._path)
         entry_term = await self._replica.entry_term(applied_index)

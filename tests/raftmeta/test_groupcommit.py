@@ -7,10 +7,12 @@ import pytest
 
 from osscore.errors import NotLeader, OutcomeUnknown, Overloaded, StoreError
 from raftmeta import groupcommit
+from raftmeta.admission import rows_of
 from raftmeta.commands import Batch, CreateBucket, Done, Entry, Refused
 from raftmeta.engine import Applied
 from raftmeta.groupcommit import GroupCommit
 from tests.fakes.clock import ManualClock
+from tests.raftmeta.waiting import until
 
 
 class HeldReplica:
@@ -73,7 +75,8 @@ async def test_commands_that_arrive_while_batches_are_in_flight_form_the_next():
     ]
 
 
-async def test_batch_is_bounded_in_commands_and_bytes_and_submissions_stay_whole():
+async def test_batch_is_bounded_in_commands_and_bytes_and_submissions_stay_whole(monkeypatch):
+    monkeypatch.setattr(groupcommit, "BATCH_ROWS_MAX", 1 << 30)
     replica = HeldReplica()
     commits = GroupCommit(replica, ManualClock())
     calls = [asyncio.ensure_future(commits.submit([entry("first")])) for _ in range(2)]
@@ -142,3 +145,26 @@ async def test_batch_is_what_the_catalog_decodes():
     replica.answer(0)
     index, results = await call
     assert index == 100 and len(results) == 2 and Done() not in results
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_no_batch_is_more_work_than_apply_may_do_at_once(monkeypatch, lost):
+    monkeypatch.setattr(groupcommit, "BATCH_ROWS_MAX", 3 * rows_of(entry("a").command))
+    replica = HeldReplica()
+    commit = GroupCommit(replica, ManualClock())
+    names = [f"b{number}" for number in range(7)]
+    running = asyncio.create_task(commit.submit([entry(name) for name in names]))
+    await until(lambda: len(replica.batches) == 2)
+    replica.answer(0)
+    await until(lambda: len(replica.batches) == 3)
+    replica.answer(1)
+    replica.answer(2, NotLeader() if lost else None)
+    assert [len(batch.entries) for batch in replica.batches] == [3, 3, 1]
+    if lost:
+        # Some were applied: "surely not applied" would be a lie.
+        with pytest.raises(OutcomeUnknown):
+            await running
+        return
+    index, results = await running
+    assert index == 102
+    assert [result.message for result in results] == names

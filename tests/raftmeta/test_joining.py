@@ -333,6 +333,17 @@ def test_only_other_members_get_a_copy(
     asyncio.run(story())
 
 
+def test_a_voter_that_only_lags_waits_for_no_confirmation(tmp_path: Path) -> None:
+    # A new leader that can commit nothing before this very voter follows would wait for ever.
+    replica = PretendedReplica()
+
+    async def story() -> None:
+        async with desk(replica, tmp_path).copy_for("meta-3", forgets=False):
+            assert replica.did == ["copied"]
+
+    asyncio.run(story())
+
+
 def test_a_leader_deposed_meanwhile_gives_no_copy(tmp_path: Path) -> None:
     class Deposed(PretendedReplica):
         async def entry_term(self, index: int) -> int | None:
