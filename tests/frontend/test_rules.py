@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from frontend.cluster import ClusterState
 from frontend.flows.get import read_object
 from frontend.flows.objects import ObjectRef, delete_object, find_object
-from osscore.errors import CorruptStripe, NoSuchKey, StripeUnreadable
-from osscore.model import Segment, SlotState
+from osscore.errors import CorruptStripe, MetadataLowSpace, NoSuchKey, StripeUnreadable
+from osscore.model import BLOCK_BYTES, Profile, Segment, SlotState
 from osscore.names import StripeId
 from raftmeta.commands import Collect, Collected, Conditions, Done, MarkBad
 from raftmeta.queries import CatalogCounted, CountCatalog, Found
@@ -198,6 +199,23 @@ def test_rule_6_what_was_decoded_is_verified_before_it_is_served(
     run(tmp_path, story)
 
 
+def test_rule_6_a_window_that_is_not_a_whole_shard_is_checked_by_the_whole_stripe(
+    tmp_path: Path,
+) -> None:
+    # Of the last shard's 64 KiB and one byte, the one byte is padding and not fetched, so
+    # the shard's own CRC cannot be compared.
+    body = random_bytes(4 * (BLOCK_BYTES + 1) - 3)
+
+    async def story(world: World) -> None:
+        await world.put("k", body, profile=Profile(4, 2))
+        last = next(place for place in world.blobs.places() if place[1].index == 3)
+        world.blobs.lying.add(last)
+        assert await world.get("k") == body
+        assert (0, BLOCK_BYTES) in world.blobs.windows
+
+    run(tmp_path, story)
+
+
 def test_rule_6_what_was_rebuilt_is_verified_before_it_is_written_back(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         await world.put("k", random_bytes(300_000))
@@ -262,6 +280,24 @@ def test_rule_11_nothing_is_written_back_to_a_slot_the_catalog_no_longer_calls_g
         assert b"".join(got) == body
         await world.store.close()
         assert lost not in world.blobs.places()
+
+    run(tmp_path, story)
+
+
+def test_rule_14_while_metadata_is_low_on_space_no_shard_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(world: World) -> None:
+        state = await world.store.cluster.current()
+        described = msgspec.structs.replace(state.described, admits_writes=False)
+
+        async def current() -> ClusterState:
+            return dataclasses.replace(state, described=described)
+
+        monkeypatch.setattr(world.store.cluster, "current", current)
+        with pytest.raises(MetadataLowSpace):
+            await world.put("k", random_bytes(100_000))
+        assert world.blobs.places() == []
 
     run(tmp_path, story)
 
