@@ -6,6 +6,10 @@ apply itself never decides on local space.
 from osscore.errors import CommandTooLarge, MetadataLowSpace, StoreError
 from osscore.model import INLINE_BYTES_MAX, StripeDraft
 from ossd.disk import Space
+from raftmeta.catalog.apply_collect import STEP_ROWS_MAX
+from raftmeta.catalog.apply_objects import MARKERS_AT_ONCE
+from raftmeta.catalog.apply_uploads import RESERVED_MAX
+from raftmeta.catalog.manifests import SEGMENTS_AT_ONCE
 from raftmeta.commands import (
     AbortUpload,
     AnyCommand,
@@ -28,6 +32,8 @@ from raftmeta.commands import (
     Stage,
     StripesBody,
     TrashDone,
+    Undelete,
+    UploadBody,
 )
 
 ROWS_MAX = 2000
@@ -69,7 +75,22 @@ def rows_of(command: AnyCommand) -> int:
         return _ROWS_BASE + 2 * len(command.disks)
     if isinstance(command, TrashDone):
         return _ROWS_BASE + len(command.rows)
-    return _ROWS_BASE
+    return _ROWS_BASE + _rows_of_releases(command)
+
+
+def _rows_of_releases(command: AnyCommand) -> int:
+    """Rows of giving references back: each is a row of its own and the count of a stripe."""
+    if isinstance(command, DeleteVersion):
+        return 2 * SEGMENTS_AT_ONCE
+    if isinstance(command, AbortUpload):
+        return 2 * (SEGMENTS_AT_ONCE + RESERVED_MAX)
+    if isinstance(command, PutObject) and isinstance(command.body, UploadBody):
+        return 2 * RESERVED_MAX
+    if isinstance(command, Undelete):
+        return 2 * MARKERS_AT_ONCE
+    if isinstance(command, Collect):
+        return STEP_ROWS_MAX
+    return 0
 
 
 def _rows_of_stripes(drafts: tuple[StripeDraft, ...]) -> int:

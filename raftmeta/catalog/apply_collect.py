@@ -16,7 +16,7 @@ from raftmeta.commands import Collect, Collected, Done, TrashDone
 
 ROWS_MAX = 500
 """Most of each kind in one step."""
-_STEP_ROWS_MAX = 1900
+STEP_ROWS_MAX = 1900
 """Most rows written by a whole step, but for the last stripe claimed (SAFETY rule 18)."""
 _UPLOADS_ROWS_MAX = 1200
 _SESSIONS_ROWS_MAX = 400
@@ -28,7 +28,7 @@ class _Budget:
     """What one step may still write."""
 
     each_max: int
-    rows: int = _STEP_ROWS_MAX
+    rows: int = STEP_ROWS_MAX
 
     def of(self, rows_each: int = 1) -> int:
         """How many of a kind may be dealt with that write so many rows each."""

@@ -32,7 +32,8 @@ from raftmeta.commands import (
 )
 
 _STRIPES_MAX = 2
-_MARKERS_AT_ONCE = 500
+MARKERS_AT_ONCE = 500
+"""Most delete markers one Undelete removes (SAFETY rule 18)."""
 
 
 def put_object(tx: Transaction, command: PutObject) -> ObjectPut:
@@ -81,7 +82,7 @@ def undelete(tx: Transaction, command: Undelete) -> ObjectDeleted:
     markers = tx.db.execute(
         f"SELECT {versions.COLUMNS} FROM versions WHERE bucket = ? AND key = ? AND number > ?"
         " ORDER BY number DESC LIMIT ?",
-        (bucket, command.key, versions.number_of(revealed), _MARKERS_AT_ONCE),
+        (bucket, command.key, versions.number_of(revealed), MARKERS_AT_ONCE),
     ).fetchall()
     for row in markers:
         versions.remove(tx, bucket, row)
