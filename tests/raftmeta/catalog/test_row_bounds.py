@@ -1,0 +1,156 @@
+"""What admission believes a command writes is never less than what it writes.
+
+Batches are made up by these bounds before they are proposed (SAFETY rule 18): a command that
+writes more than it says makes every replica stand still while it is applied.
+"""
+
+import sqlite3
+from collections.abc import Callable
+
+import pytest
+
+from osscore.model import ObjectAttributes
+from raftmeta.admission import ROWS_MAX, rows_of
+from raftmeta.catalog.apply_objects import MARKERS_AT_ONCE
+from raftmeta.catalog.apply_uploads import RESERVED_MAX
+from raftmeta.catalog.manifests import SEGMENTS_AT_ONCE
+from raftmeta.commands import (
+    AbortUpload,
+    AnyCommand,
+    BeginUpload,
+    DeleteObject,
+    DeleteVersion,
+    HoldManifest,
+    PutObject,
+    Refused,
+    Stage,
+    StripeQuestion,
+    StripesBody,
+    TrashDone,
+    Undelete,
+    UploadBody,
+)
+from raftmeta.queries import FindObject, Found, ReadTrash, TrashRead
+from tests.raftmeta.catalog.harness import GRACE_MS, TWO_ONE, Driver
+
+UPLOAD = b"u" * 16
+OF_A_BATCH = 16
+"""Rows of the totals and the applied index, written once a batch."""
+
+
+def begin(driver: Driver, upload: bytes = UPLOAD) -> None:
+    driver.run(BeginUpload(upload=upload, bucket="bucket", key="k", ttl_ms=GRACE_MS))
+
+
+def stage(driver: Driver, count: int) -> None:
+    drafts = tuple(driver.draft(1000 + number) for number in range(count))
+    driver.run(Stage(upload=UPLOAD, position=0, append=drafts))
+
+
+def reserve(driver: Driver) -> None:
+    questions = []
+    for number in range(RESERVED_MAX):
+        driver.put(f"owner{number}", driver.draft(number))
+        digest = number.to_bytes(32, "big")
+        questions.append(
+            StripeQuestion(profile=TWO_ONE, domain=b"", digest=digest, plain_bytes=1000)
+        )
+    driver.run(Stage(upload=UPLOAD, position=SEGMENTS_AT_ONCE, ask=tuple(questions)))
+    for number in range(RESERVED_MAX):
+        driver.run(DeleteVersion(bucket="bucket", key=f"owner{number}", number=1))
+
+
+def commit(stripe_count: int) -> PutObject:
+    attributes = ObjectAttributes(size_bytes=1000 * stripe_count)
+    return PutObject(
+        bucket="bucket", key="k", attributes=attributes, body=UploadBody(upload=UPLOAD)
+    )
+
+
+def of_a_put(driver: Driver) -> AnyCommand:
+    drafts = (driver.draft(1), driver.draft(2))
+    attributes = ObjectAttributes(size_bytes=2000)
+    return PutObject(
+        bucket="bucket", key="k", attributes=attributes, body=StripesBody(stripes=drafts)
+    )
+
+
+def of_a_duplicate(driver: Driver) -> AnyCommand:
+    driver.put("a", driver.draft(1), driver.draft(2))
+    return of_a_put(driver)
+
+
+def of_a_window(driver: Driver) -> AnyCommand:
+    begin(driver)
+    drafts = tuple(driver.draft(number) for number in range(150))
+    return Stage(upload=UPLOAD, position=0, append=drafts)
+
+
+def of_a_commit(driver: Driver) -> AnyCommand:
+    begin(driver)
+    stage(driver, SEGMENTS_AT_ONCE)
+    reserve(driver)
+    return commit(SEGMENTS_AT_ONCE)
+
+
+def of_an_abort(driver: Driver) -> AnyCommand:
+    of_a_commit(driver)
+    return AbortUpload(upload=UPLOAD)
+
+
+def of_a_removal(driver: Driver) -> AnyCommand:
+    begin(driver)
+    stage(driver, SEGMENTS_AT_ONCE)
+    driver.run(commit(SEGMENTS_AT_ONCE))
+    return DeleteVersion(bucket="bucket", key="k", number=1)
+
+
+def of_a_last_hold(driver: Driver) -> AnyCommand:
+    removal = of_a_removal(driver)
+    found = driver.ask(FindObject(bucket="bucket", key="k"))
+    assert isinstance(found, Found)
+    hold = b"h" * 16
+    driver.run(HoldManifest(upload=hold, manifest=found.version.manifest, ttl_ms=GRACE_MS))
+    driver.run(removal)
+    return AbortUpload(upload=hold)
+
+
+def of_many_markers(driver: Driver) -> AnyCommand:
+    driver.put_inline("k", b"x")
+    for _ in range(MARKERS_AT_ONCE + 1):
+        driver.run(DeleteObject(bucket="bucket", key="k"))
+    return Undelete(bucket="bucket", key="k")
+
+
+def of_emptied_trash(driver: Driver) -> AnyCommand:
+    for number in range(100):
+        driver.put(f"k{number}", driver.draft(1))
+    trash = driver.ask(ReadTrash(disk=1))
+    assert isinstance(trash, TrashRead) and len(trash.rows) == 99
+    return TrashDone(disk=1, rows=tuple(row.row for row in trash.rows))
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        of_a_put,
+        of_a_duplicate,
+        of_a_window,
+        of_a_commit,
+        of_an_abort,
+        of_a_removal,
+        of_a_last_hold,
+        of_many_markers,
+        of_emptied_trash,
+    ],
+)
+def test_a_command_writes_no_more_rows_than_it_was_admitted_for(
+    driver: Driver, prepare: Callable[[Driver], AnyCommand]
+) -> None:
+    command = prepare(driver)
+    writer: sqlite3.Connection = driver.catalog._writer
+    before = writer.total_changes
+    assert not isinstance(driver.run(command), Refused)
+    written = writer.total_changes - before
+    assert written <= rows_of(command) + OF_A_BATCH
+    assert rows_of(command) <= ROWS_MAX
