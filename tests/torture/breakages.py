@@ -6,6 +6,7 @@ any breakage went unnoticed.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,12 +21,14 @@ COPIED = ("osscore", "ossd", "raftmeta", "blobd", "frontend", "cli", "tests", "b
 
 @dataclass(frozen=True, slots=True)
 class Breakage:
-    """Edits (file, old text, new text) that break one claim, and the faults that show it."""
+    """Edits (file, old text, new text) that break one claim, the faults that show it, and
+    the words (a regular expression) by which the torture must complain."""
 
     claim: str
     what: str
     edits: tuple[tuple[str, str, str], ...]
     faults: tuple[str, ...]
+    sign: str
 
 
 BREAKAGES = (
@@ -40,6 +43,7 @@ BREAKAGES = (
             ),
         ),
         faults=("--kill-all=3",),
+        sign="is lost|metanodes do not come back",
     ),
     Breakage(
         claim="0 applied twice",
@@ -57,6 +61,7 @@ BREAKAGES = (
             ),
         ),
         faults=("--leader-kills=12", "--writers=16"),
+        sign="applied twice",
     ),
     Breakage(
         claim="0 deleted objects back",
@@ -69,6 +74,7 @@ BREAKAGES = (
             ),
         ),
         faults=("--leader-kills=2",),
+        sign="came back after its removal",
     ),
     Breakage(
         claim="0 wrong bytes",
@@ -86,6 +92,7 @@ BREAKAGES = (
             ),
         ),
         faults=("--blob-kills=6",),
+        sign="wrong bytes|nobody ever wrote",
     ),
     Breakage(
         claim="catalogs of all metanodes identical",
@@ -98,6 +105,7 @@ BREAKAGES = (
             ),
         ),
         faults=("--rolling=1",),
+        sign="catalogs of the metanodes differ",
     ),
     Breakage(
         claim="first write after a leader kill: median <= 1.0 s, p99 <= 3 s",
@@ -115,6 +123,7 @@ BREAKAGES = (
             ),
         ),
         faults=("--leader-kills=5", "--judge-from=5"),
+        sign="first write after a leader kill",
     ),
 )
 
@@ -129,7 +138,7 @@ def misfits(breakage: Breakage) -> list[str]:
 
 
 def is_noticed(breakage: Breakage) -> bool:
-    """Whether the torture fails with this breakage."""
+    """Whether the torture fails with this breakage, and for the right reason."""
     with tempfile.TemporaryDirectory(prefix="raftoss-breakage-") as folder:
         copy = Path(folder)
         for name in COPIED:
@@ -148,7 +157,7 @@ def is_noticed(breakage: Breakage) -> bool:
             check=False,
         )
         sys.stderr.write((done.stdout + done.stderr)[-2000:] + "\n")
-        return done.returncode != 0
+        return done.returncode != 0 and bool(re.search(breakage.sign, done.stdout + done.stderr))
 
 
 def main() -> int:
