@@ -1,5 +1,6 @@
 """The file: made, crashed, reopened, checkpointed, copied, read while written."""
 
+import errno
 import shutil
 import sqlite3
 import stat
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 
 from osscore.errors import CorruptCatalog
+from ossd.disk import SystemFile
 from raftmeta.catalog import schema
 from raftmeta.catalog.catalog import Catalog
 from raftmeta.catalog.soft import SoftState
@@ -78,6 +80,20 @@ def test_a_checkpoint_makes_the_main_file_complete(driver: Driver, tmp_path: Pat
     alone = tmp_path / "alone.sqlite"
     shutil.copy(driver.path, alone)
     assert schema.verify(alone) == driver.index
+
+
+def test_a_checkpoint_that_cannot_be_synced_promises_nothing(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SAFETY rule 20: the log may be cut only behind what is on the disk for sure."""
+
+    def fails(_: object) -> None:
+        raise OSError(errno.EIO, "no sync")
+
+    driver.put_inline("k", b"x")
+    monkeypatch.setattr(SystemFile, "sync", fails)
+    with pytest.raises(OSError, match="no sync"):
+        driver.catalog.checkpoint()
 
 
 def test_a_pinned_checkpoint_promises_only_what_is_durable(driver: Driver) -> None:
