@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,19 @@ from typing import Any
 import msgspec
 import pytest
 
+from frontend.budget import ByteBudget
 from frontend.cluster import ClusterState
 from frontend.flows.get import read_object
 from frontend.flows.objects import ObjectRef, delete_object, find_object
-from osscore.errors import CorruptStripe, MetadataLowSpace, NoSuchKey, StripeUnreadable
+from frontend.flows.put import PutRequest, put_object
+from frontend.flows.store import stripe_cost_bytes
+from osscore.errors import (
+    CorruptStripe,
+    MetadataLowSpace,
+    NoSuchKey,
+    Overloaded,
+    StripeUnreadable,
+)
 from osscore.model import BLOCK_BYTES, Profile, Segment, SlotState
 from osscore.names import StripeId
 from raftmeta.commands import Collect, Collected, Conditions, Done, MarkBad
@@ -298,6 +308,63 @@ def test_rule_14_while_metadata_is_low_on_space_no_shard_is_sent(
         with pytest.raises(MetadataLowSpace):
             await world.put("k", random_bytes(100_000))
         assert world.blobs.places() == []
+
+    run(tmp_path, story)
+
+
+def test_rule_25_a_put_takes_its_whole_cost_before_its_first_byte_is_read(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.store.budget = ByteBudget(stripe_cost_bytes(STRIPE), wait_s=0.01)
+        pulled: list[bytes] = []
+
+        async def body() -> AsyncIterator[bytes]:
+            pulled.append(random_bytes(STRIPE))
+            yield pulled[0]
+
+        request = PutRequest(bucket=BUCKET, key="k", size_bytes=STRIPE)
+        async with world.store.budget.hold(1):
+            with pytest.raises(Overloaded):
+                await put_object(world.store, request, body())
+        assert pulled == []
+        await put_object(world.store, request, body())
+        assert await world.get("k") == pulled[0]
+
+    run(tmp_path, story)
+
+
+def test_rule_25_a_get_takes_its_whole_cost_before_its_first_byte_is_fetched(
+    tmp_path: Path,
+) -> None:
+    async def story(world: World) -> None:
+        await world.put("k", random_bytes(STRIPE))
+        world.store.budget = ByteBudget(stripe_cost_bytes(STRIPE), wait_s=0.01)
+        async with world.store.budget.hold(1):
+            with pytest.raises(Overloaded):
+                await world.get("k")
+        assert world.blobs.get_count == 0
+
+    run(tmp_path, story)
+
+
+@pytest.mark.parametrize("has_surplus", [False, True])
+def test_rule_25_stripes_are_read_ahead_from_surplus_only(
+    tmp_path: Path, has_surplus: bool
+) -> None:
+    body = random_bytes(3 * STRIPE)
+
+    async def story(world: World) -> None:
+        await world.put("k", body)
+        stripes = 5 if has_surplus else 1
+        world.store.budget = ByteBudget(stripes * stripe_cost_bytes(STRIPE), wait_s=1)
+        found = await find_object(world.store, ObjectRef(bucket=BUCKET, key="k"))
+        async with aclosing(read_object(world.store, found, 0, len(body) - 1)) as pieces:
+            await anext(pieces)
+            fetched_per_stripe = 4
+            for _ in range(1000):  # whatever was begun ahead has its turns
+                await asyncio.sleep(0)
+            if not has_surplus:
+                assert world.blobs.get_count == fetched_per_stripe
+            assert world.store.budget.used_bytes == (1 + has_surplus) * stripe_cost_bytes(STRIPE)
 
     run(tmp_path, story)
 

@@ -24,12 +24,23 @@ from raftmeta.commands import (
     Undelete,
 )
 from raftmeta.queries import (
+    AnyQuery,
     BucketsListed,
+    CountCatalog,
+    ExpectedSlots,
+    FindAccessKey,
+    FindDigest,
+    FindObject,
+    FindUnwanted,
+    Found,
     GetBucket,
+    GetCluster,
     ListBuckets,
     ListObjects,
     ListVersions,
     ObjectsListed,
+    ReadSegments,
+    ReadTrash,
     VersionsListed,
 )
 from tests.raftmeta.catalog.harness import TWO_ONE, Driver, refusal
@@ -247,10 +258,61 @@ def test_every_statement_the_catalog_runs_seeks_an_index(tmp_path: Path) -> None
     driver.catalog.close()
 
 
-# Read whole on purpose: a row a disk, the lowest graves, single values.
+def test_every_question_seeks_an_index(tmp_path: Path) -> None:
+    """Likewise what is read for each kind of question."""
+    driver = Driver(tmp_path / "catalog.sqlite")
+    exercise(driver)
+    driver.put("q", driver.draft(7))
+    found = driver.ask(FindObject(bucket="bucket", key="q"))
+    assert isinstance(found, Found)
+    seen: set[str] = set()
+    for db in driver.catalog._readers:
+        db.set_trace_callback(seen.add)
+    for query in questions(found):
+        assert not refusal(driver.ask(query)), query
+    for db in driver.catalog._readers:
+        db.set_trace_callback(None)
+    planned = [sql for sql in seen if sql.startswith("SELECT")]
+    assert len(planned) > 15
+    db = schema.open_reader(driver.path)
+    for sql in planned:
+        if not sql.startswith(SMALL_TABLES):
+            assert_seeks_planned(db, sql)
+    db.close()
+    driver.catalog.close()
+
+
+def questions(found: Found) -> list[AnyQuery]:
+    """One of each kind that is asked while the store is in use."""
+    version, identity = found.version, ShardIdentity(found.segments[0].stripe.stripe, 0, 0)
+    of_q = {"bucket": "bucket", "key": "q"}
+    return [
+        FindObject(**of_q, first=10, last=20),
+        FindObject(**of_q, number=version.number),
+        FindObject(**of_q, version_id=version.version_id),
+        ReadSegments(manifest=version.manifest, first=0),
+        ListObjects(bucket="bucket", prefix="q", delimiter="/", after="a"),
+        ListVersions(bucket="bucket", prefix="q", after_key="a", after_number=7),
+        GetBucket(bucket="bucket"),
+        FindDigest(sha256=bytes(32)),
+        FindAccessKey(access_key="ROOT"),
+        ReadTrash(disk=1),
+        FindUnwanted(disk=1, grace_ms=0, identities=(identity, ShardIdentity(bytes(16), 0, 0))),
+        ExpectedSlots(disk=1, after_row=1),
+        GetCluster(),
+        CountCatalog(),
+    ]
+
+
+# Read whole on purpose: a row a node or disk, the lowest graves, single values, and the
+# index that holds nothing but damaged stripes.
 SMALL_TABLES = (
     "SELECT disk, node, state FROM disks",
     "SELECT manifest FROM graveyard",
+    "SELECT node, url, zone FROM nodes",
+    "SELECT node, disk, uuid, state, capacity_bytes FROM disks",
+    "SELECT name, value FROM meta",
+    "SELECT missing_count, COUNT(*) FROM stripes",
 )
 
 
