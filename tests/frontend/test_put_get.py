@@ -241,6 +241,7 @@ def test_small_shards_of_many_requests_travel_together(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         bodies = {f"k{n}": random_bytes(20_000, n) for n in range(40)}
         await asyncio.gather(*(world.put(key, body) for key, body in bodies.items()))
+        assert (sum(world.blobs.batch_sizes), world.blobs.put_count) == (40 * 6, 0)
         assert len(world.blobs.batch_sizes) < 40 * 6 / 4
         for key, body in bodies.items():
             assert await world.get(key) == body
