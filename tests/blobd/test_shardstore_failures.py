@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from blobd.shardstore import StoreSettings
+from osscore.digests import crc32c
 from osscore.errors import CorruptShard, DiskFailing, DiskFull, ShardConflict
 from tests.blobd.disk_story import (
+    CODING,
     FOLDER,
     body,
     compact_all,
@@ -108,6 +110,22 @@ def test_read_only_disk_opens_and_serves() -> None:
             with pytest.raises(DiskFailing):
                 await store.delete([shard(1)])
             assert not store.stats().writable
+
+    run(story)
+
+
+def test_shards_put_together_are_written_and_synced_once() -> None:
+    """SAFETY rule 29: small objects are cheap because one sync covers many of their shards."""
+
+    async def story() -> None:
+        disk = SimulatedDisk()
+        async with opened(disk) as store:
+            await put(store, 1)
+            kinds: list[str] = []
+            disk.fail(lambda operation: kinds.append(operation.kind))
+            items = [(shard(n), CODING, crc32c(body(n)), body(n)) for n in range(2, 12)]
+            assert await store.put_many(items) == [True] * 10
+            assert [kind for kind in kinds if kind != "pread"] == ["pwrite", "sync"]
 
     run(story)
 
