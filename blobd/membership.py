@@ -4,15 +4,17 @@ Registering comes before the first write (SAFETY rule 15). Each disk's epoch gro
 sides, in three durable steps so that a crash between them never makes an honest disk look
 rolled back: the disk writes its epoch + 1, the catalog compares that and adds one, the
 disk writes the catalog's. Whatever was cut off, the disk's next report is again at least
-what the catalog holds, while a disk rolled back behind a later registration stays below.
+what the catalog holds, while a disk rolled back behind a later registration stays below:
+a first step that was refused, or surely not followed by the second, is taken back.
 """
 
 import asyncio
 import logging
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from blobd.disks import DataDisk, Disks
-from osscore.errors import StoreError
+from osscore.errors import NoLeader, RequestError, StoreError
 from ossd.clock import Clock
 from ossd.disk import Disk
 from raftmeta.client import MetaClient
@@ -86,19 +88,24 @@ class Membership:
         """Register once. Raises StoreError; repeating it is harmless."""
         described = await self._meta.query(GetCluster(), ClusterDescribed)
         await asyncio.to_thread(self._disks.format_new, described.cluster_id)
+        before = {found.uuid: found.label.epoch for found in self._disks if found.label}
         reports = [report for found in self._disks if (report := await self._report(found))]
-        registered = await self._meta.propose(
-            RegisterNode(
-                node=self._address.node,
-                url=self._address.url,
-                zone=self._address.zone,
-                cluster_id=described.cluster_id,
-                disks=tuple(reports),
-            ),
-            NodeRegistered,
-            deadline_s=REGISTER_DEADLINE_S,
+        command = RegisterNode(
+            node=self._address.node,
+            url=self._address.url,
+            zone=self._address.zone,
+            cluster_id=described.cluster_id,
+            disks=tuple(reports),
         )
+        try:
+            registered = await self._meta.propose(
+                command, NodeRegistered, deadline_s=REGISTER_DEADLINE_S
+            )
+        except (NoLeader, RequestError):
+            await self._step_back(before, [report.uuid for report in reports])
+            raise
         await self._obey(registered)
+        await self._step_back(before, [bytes.fromhex(uuid) for uuid in registered.refused])
         self._is_registered = True
         self._obstacle = ""
         log.info("node_registered", extra={"node": self._address.node, "disks": len(reports)})
@@ -180,6 +187,19 @@ class Membership:
                     found.refuse(f"the disk's label cannot be written: {error}")
                 else:
                     found.number = grant.disk
+
+    async def _step_back(self, before: Mapping[bytes, int], uuids: Collection[bytes]) -> None:
+        """Give disks the epoch they had: the catalog has surely not raised theirs.
+
+        Without this a disk that was rolled back would climb by one with each start, until
+        the catalog took it for the newest.
+        """
+        for found in self._disks:
+            if found.uuid in uuids and found.uuid in before:
+                try:
+                    await found.keep_epoch(before[found.uuid])
+                except OSError as error:
+                    found.refuse(f"the disk's label cannot be written: {error}")
 
     def _disk_heartbeats(self) -> tuple[DiskHeartbeat, ...]:
         return tuple(self._disk_heartbeat(found) for found in self._disks if found.uuid)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from blobd.labels import LABEL_NAME, read_label
-from osscore.errors import DiskRefused
+from osscore.errors import DiskRefused, NoLeader, OutcomeUnknown, StoreError
 from ossd.disk import SystemDisk
 from raftmeta.commands import Done, SetDiskState
 from raftmeta.queries import ClusterDescribed, GetCluster
@@ -61,6 +61,46 @@ def test_a_disk_rolled_back_behind_a_later_start_is_read_only(tmp_path: Path):
             assert (await third.first.store.get(identity(1))).body == b"body"
             with pytest.raises(DiskRefused):
                 _ = third.first.writable_store
+
+    run(story)
+
+
+def test_a_rolled_back_disk_stays_read_only_however_often_its_daemon_starts(tmp_path: Path):
+    """Each start raises the epoch on the disk; refused ones must not add up to a pardon."""
+
+    async def story() -> None:
+        async with node(tmp_path) as first:
+            pass
+        shutil.copytree(tmp_path / "disk-1", tmp_path / "backup")
+        async with node(tmp_path, rpc=first.rpc, clock=first.clock):
+            pass
+        shutil.rmtree(tmp_path / "disk-1")
+        shutil.copytree(tmp_path / "backup", tmp_path / "disk-1")
+        began = epoch_on_disk(tmp_path / "disk-1")
+        for _ in range(4):
+            async with node(tmp_path, rpc=first.rpc, clock=first.clock) as again:
+                assert "older copy" in again.first.problem
+            assert epoch_on_disk(tmp_path / "disk-1") == began
+
+    run(story)
+
+
+def test_a_registration_that_surely_did_not_happen_does_not_raise_the_epoch(tmp_path: Path):
+    async def story() -> None:
+        async with node(tmp_path) as first:
+            pass
+        began = epoch_on_disk(tmp_path / "disk-1")
+        async with node(tmp_path, rpc=first.rpc, clock=first.clock, registered=False) as found:
+            for error, raised in ((NoLeader(), 0), (OutcomeUnknown(), 1)):
+
+                async def fails(*_: object, error: StoreError = error, **__: object) -> None:
+                    raise error
+
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(found.meta, "propose", fails)
+                    with pytest.raises(type(error)):
+                        await found.membership.register()
+                assert epoch_on_disk(tmp_path / "disk-1") == began + raised
 
     run(story)
 
