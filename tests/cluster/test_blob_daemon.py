@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -173,6 +174,50 @@ def test_every_acknowledged_shard_survives_kill_9(tmp_path: Path) -> None:
             daemon.start()
             daemon.wait_ready()
             with_blob(cluster, daemon, look)
+
+
+def test_a_copied_folder_started_beside_its_original_leaves_one_writer(tmp_path: Path) -> None:
+    """SAFETY rule 15: two daemons with one disk would acknowledge what only one of them holds."""
+    with Cluster(tmp_path) as cluster:
+        cluster.form_metanodes(1)
+        original = cluster.add_blobd("blob-1")
+        original.wait_ready()
+        shard = fresh()
+
+        async def fill(blob: Blob) -> None:
+            (disk,) = await blob.disks()
+            await blob.put(disk.uuid, shard, b"kept")
+
+        async def wait_refused(blob: Blob) -> None:
+            async def is_refused() -> bool:
+                (disk,) = await blob.disks()
+                return "later" in disk.problem or "older copy" in disk.problem
+
+            await eventually(is_refused, what="the original to give way")
+
+        async def look_refused(blob: Blob) -> None:
+            (disk,) = await blob.disks()
+            assert not disk.writable and disk.problem
+            assert await blob.get(disk.uuid, shard) == b"kept"
+            with pytest.raises(DiskRefused):
+                await blob.put(disk.uuid, fresh(), b"new")
+
+        async def look_granted(blob: Blob) -> None:
+            (disk,) = await blob.disks()
+            assert await blob.get(disk.uuid, shard) == b"kept"
+            await blob.put(disk.uuid, fresh(), b"new")
+
+        with_blob(cluster, original, fill)
+        shutil.copytree(tmp_path / "blob-1", tmp_path / "blob-2")
+        copy = cluster.add_blobd("blob-2")
+        copy.wait_ready()
+        for _ in range(4):
+            with_blob(cluster, original, wait_refused)
+            with_blob(cluster, original, look_refused)
+            with_blob(cluster, copy, look_granted)
+            original.stop()
+            original.start()
+        assert len(disks_in_catalog(cluster)) == 1
 
 
 def test_without_metadata_it_is_not_ready_and_serves_reads(tmp_path: Path) -> None:
