@@ -8,8 +8,8 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any, NoReturn
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 
 from osscore.errors import (
     AccessDenied,
@@ -50,15 +50,23 @@ def print_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
+RIGHT_ALIGNED = ("SIZE", "VERSION", "USED", "FREE", "CAPACITY", "TERM", "INDEX")
+
+
 def print_table(columns: list[str], rows: list[list[str]]) -> None:
-    """A plain aligned table; numbers are the caller's to format."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        right = column in ("SIZE", "VERSION", "USED", "FREE", "CAPACITY", "TERM", "INDEX")
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console().print(table)
+    """A plain aligned table; numbers are the caller's to format.
+
+    Laid out here: rich's own tables read '[b]' in a name as markup and fold long names,
+    which breaks what scripts read from a pipe.
+    """
+    widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
+    out = console()
+    for number, row in enumerate([columns, *rows]):
+        cells = []
+        for name, text, width in zip(columns, row, widths, strict=True):
+            padding = " " * (width - cell_len(text))
+            cells.append(padding + text if name in RIGHT_ALIGNED else text + padding)
+        out.print("  ".join(cells).rstrip(), style="" if number else "bold", markup=False)
 
 
 def human_bytes(size_bytes: float) -> str:
