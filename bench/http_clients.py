@@ -39,8 +39,8 @@ class Client(Protocol):
         """Close connections."""
 
 
-class OwnClient:
-    """ossd.rpc, without signatures as all others."""
+class OurRpc:
+    """ossd.rpc, which is aiohttp with deadlines and errors of ours; unsigned as all others."""
 
     def __init__(self) -> None:
         from ossd.rpc import AioRpc
@@ -143,7 +143,7 @@ class Candidate:
 
 
 CANDIDATES = (
-    Candidate("ossd.rpc", "ossd", "ossd.rpc", OwnClient),
+    Candidate("ossd.rpc", "ossd", "ossd.exchange", OurRpc),
     Candidate("aiohttp", "aiohttp", "aiohttp", AioHttp),
     Candidate("httpx", "httpx", "httpx", Httpx),
     Candidate("tornado", "tornado", "tornado.simple_httpclient", TornadoSimple),

@@ -104,7 +104,7 @@ SEAMS = {
     "urllib.request": ("cli",),
     "requests": (),
     "httpx": (),
-    "aiohttp": ("ossd.rpc", "ossd.exchange", "cli"),
+    "aiohttp": ("ossd.exchange", "cli"),
     "tornado": ("ossd", "raftmeta.handlers", "blobd.handlers", *DIALECTS),
     "pysyncobj": ("raftmeta.pysync", "raftmeta.replica", *RAFT_LINKS),
     "subprocess": ("cli",),

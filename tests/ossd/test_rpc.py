@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import os
+import random
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -20,6 +23,8 @@ from tests.ossd.serving import serving, signer, until
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+CUT = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"
 
 
 @contextlib.asynccontextmanager
@@ -176,8 +181,6 @@ async def test_a_host_that_does_not_answer_is_unreachable_after_the_connect_time
 
 @contextlib.asynccontextmanager
 async def _deaf_listener() -> AsyncIterator[str]:
-    import socket
-
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -196,7 +199,7 @@ async def test_every_call_has_a_deadline():
 
 
 async def test_a_connection_cut_after_sending_leaves_the_outcome_unknown():
-    for script in (None, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", b"HTTP/1.1 2"):
+    for script in (None, CUT, b"HTTP/1.1 2", CHUNKED + b"3\r\nabc\r\n"):
         peer = Peer(script)
         async with peer.listening() as url, calling() as rpc:
             with pytest.raises(OutcomeUnknown):
@@ -204,11 +207,28 @@ async def test_a_connection_cut_after_sending_leaves_the_outcome_unknown():
         assert len(peer.requests) == 1  # and was not repeated
 
 
-async def test_garbage_for_an_answer_leaves_the_outcome_unknown():
-    for garbage in (b"SSH-2.0 hello\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\0" * 100):
-        async with Peer(garbage).listening() as url, calling() as rpc:
-            with pytest.raises(OutcomeUnknown):
-                await rpc.call("POST", url + "/", body=b"x", deadline_s=5)
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"SSH-2.0 hello\r\n\r\n",
+        b"\0" * 100,
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/2 200\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: a\rContent-Length: 1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000,
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        CHUNKED + b"xyz\r\n",
+        CHUNKED + b"1\r\nabc",
+        CHUNKED + b"0" * 5000,
+    ],
+)
+async def test_garbage_for_an_answer_leaves_the_outcome_unknown(garbage):
+    async with Peer(garbage).listening() as url, calling() as rpc:
+        with pytest.raises(OutcomeUnknown):
+            await rpc.call("POST", url + "/", body=b"x", deadline_s=5)
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])
@@ -237,6 +257,21 @@ async def test_two_failures_in_a_row_are_told():
     async with peer.listening() as url, calling() as rpc:
         with pytest.raises(OutcomeUnknown):
             await rpc.call("GET", url + "/", deadline_s=5)
+
+
+async def test_unreachable_at_the_second_attempt_does_not_unmake_the_first():
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _request(reader)
+        server.close()  # nobody listens when the second attempt comes
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with calling() as rpc:
+        with pytest.raises(OutcomeUnknown):
+            await rpc.call("PUT", url, body=b"x", deadline_s=5, idempotent=True)
+        with pytest.raises(PeerUnreachable):
+            await rpc.call("PUT", url, body=b"x", deadline_s=5, idempotent=True)
 
 
 async def test_connections_are_kept_and_bounded():
@@ -281,9 +316,144 @@ async def test_a_download_comes_piece_by_piece_and_waits_for_its_sink():
     assert sum(sizes) == 20_000_000
 
 
+async def test_a_download_fails_as_it_is_cut_or_as_its_sink_does():
+    async def full(piece: bytes) -> None:
+        raise OSError("disk full")
+
+    async def fine(piece: bytes) -> None:
+        pass
+
+    async with serving(ROUTES) as server, calling(connections_per_peer=1) as rpc:
+        for _ in range(3):
+            with pytest.raises(OSError, match="disk full"):
+                await rpc.download(base(server) + "/download", full, deadline_s=5)
+    async with Peer(CUT).listening() as url, calling() as rpc:
+        with pytest.raises(OutcomeUnknown):
+            await rpc.download(url + "/", fine, deadline_s=5)
+
+
 async def test_a_chunked_answer_is_whole():
-    peer = Peer(
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n"
-    )
+    peer = Peer(CHUNKED + b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n")
     async with peer.listening() as url, calling() as rpc:
         assert (await rpc.call("GET", url + "/", deadline_s=5)).body == b"abcde"
+
+
+async def test_head_and_small_body_leave_together_and_say_no_more_than_needed():
+    arrived: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.append(await reader.read(100_000))
+        writer.write(OK)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, calling() as rpc:
+        url = f"http://127.0.0.1:{port}/a%2fb?c"
+        await rpc.call("PUT", url, body=[b"ab", b"", b"c"], headers={"X-A": "1"}, deadline_s=5)
+    (request,) = arrived
+    head, _, body = request.partition(b"\r\n\r\n")
+    assert body == b"abc"
+    assert head.split(b"\r\n")[0] == b"PUT /a%2fb?c HTTP/1.1"
+    assert sorted(head.split(b"\r\n")[1:]) == [
+        b"Content-Length: 3",
+        b"Content-Type: application/octet-stream",
+        b"Host: 127.0.0.1:%d" % port,
+        b"X-A: 1",
+    ]
+
+
+async def test_a_request_that_would_smuggle_another_is_never_sent():
+    async with Peer(OK).listening() as url, calling() as rpc:
+        with pytest.raises(ValueError):
+            await rpc.call("GET", url + "/", headers={"X-A": "1\r\nX-B: 2"}, deadline_s=5)
+        for bad in ("ftp://127.0.0.1/", "127.0.0.1", f"{url}?x", "http:///x"):
+            with pytest.raises(ValueError):
+                await rpc.call("GET", bad, deadline_s=5)
+
+
+async def test_a_caller_cancelled_as_its_turn_comes_passes_the_turn_on():
+    peer = Peer(*[OK] * 10)
+    async with peer.listening() as url, calling(connections_per_peer=1) as rpc:
+        calls = [asyncio.create_task(rpc.call("GET", url + "/", deadline_s=5)) for _ in range(6)]
+        for one, following in zip(calls[0:6:2], calls[1:6:2], strict=True):
+            # In the very turn of the loop in which the next one is woken.
+            one.add_done_callback(lambda _, task=following: task.cancel())
+        await asyncio.wait(calls)
+        assert [call.cancelled() for call in calls] == [False, True] * 3
+        assert (await rpc.call("GET", url + "/", deadline_s=5)).body == b"ok"
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def test_an_upload_to_a_peer_that_takes_nothing_leaves_nothing_behind():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        before = open_files()
+        async with calling() as rpc:
+            with pytest.raises(DeadlineExceeded):
+                await rpc.call("PUT", url, body=bytes(30_000_000), deadline_s=0.5)
+            await until(lambda: open_files() == before)
+            call = asyncio.create_task(rpc.call("PUT", url, body=bytes(30_000_000), deadline_s=30))
+            await until(lambda: open_files() > before)
+            call.cancel()
+            await until(lambda: open_files() == before)
+
+
+async def test_close_ends_calls_under_way_at_once():
+    began = asyncio.Event()
+
+    async def sink(piece: bytes) -> None:
+        began.set()
+
+    half = Peer(CUT + b"ok", None)  # says no more, and stays open
+    async with serving(ROUTES) as server, half.listening() as url:
+        async with calling(connections_per_peer=1) as rpc:
+            calls = [
+                asyncio.create_task(rpc.call("GET", base(server) + "/odd/never", deadline_s=30)),
+                asyncio.create_task(rpc.call("GET", base(server) + "/odd/never", deadline_s=30)),
+                asyncio.create_task(rpc.download(url + "/", sink, deadline_s=30)),
+            ]
+            await until(lambda: server.active_count)
+            await began.wait()
+        async with asyncio.timeout(5):
+            errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(error, OutcomeUnknown) for error in errors)
+        with pytest.raises(PeerUnreachable):
+            await rpc.call("GET", base(server) + "/odd/plain", deadline_s=5)
+
+
+async def test_many_calls_some_cancelled_some_late_leave_nothing_behind():
+    dice = random.Random(1)
+    before = open_files()
+    async with serving(ROUTES) as server:
+        async with calling(signer=signer(), connections_per_peer=4) as rpc:
+
+            async def one(size: int, deadline_s: float) -> bool:
+                body = [bytes(size), b"end"]
+                try:
+                    reply = await rpc.call(
+                        "PUT", base(server) + "/echo", body=body, deadline_s=deadline_s
+                    )
+                except DeadlineExceeded:
+                    return False
+                assert (reply.status, len(reply.body)) == (200, size + 3)
+                return True
+
+            calls = []
+            for _ in range(300):
+                size, deadline_s = dice.choice([0, 100, 200_000]), dice.choice([0.01, 30, 30])
+                calls.append(asyncio.create_task(one(size, deadline_s)))
+                if dice.random() < 0.2:
+                    await asyncio.sleep(0)
+                    dice.choice(calls).cancel()
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            failures = [r for r in results if isinstance(r, Exception)]
+            assert failures == []
+            assert results.count(True) > 100
+            assert await one(1_000_000, 30)
+        await until(lambda: not server.active_count)
+    await until(lambda: len(asyncio.all_tasks()) == 1)
+    await until(lambda: open_files() <= before)
