@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from osscore.errors import NotReady, OutcomeUnknown, StoreError
@@ -39,6 +40,7 @@ from raftmeta.settings import JournalSettings, RaftSettings
 from raftmeta.snapshots import SnapshotDesk
 from raftmeta.stewards.collection import Collection
 from raftmeta.stewards.logcutting import cut_for_ever
+from raftmeta.stewards.othersroom import OthersRoom
 from raftmeta.stewards.timekeeping import Timekeeping, gather_clocks
 from raftmeta.voter import Voter, VoterSeams
 from raftmeta.wire import Form, Heartbeat, ProposeReply, QueryReply, SnapshotHead, Status
@@ -88,6 +90,7 @@ class Metanode:
         self._lagging = asyncio.Event()
         self._watch = NodeWatch(heartbeat_s=seams.config.heartbeat_s, tick_s=TICK_S)
         self._has_room = True
+        self._others_room = OthersRoom()
         self._free_bytes = 0
         self._installer = Installer(folder=folder, rpc=seams.rpc, disk=seams.disk)
         self.forming = Forming(
@@ -135,7 +138,7 @@ class Metanode:
     async def propose(self, entries: Sequence[Entry]) -> ProposeReply:
         """See Voter.propose. Raises NotReady while this metanode has no state."""
         began_s = self._clock.monotonic_s()
-        reply = await self._running().propose(entries, admits_writes=self._has_room)
+        reply = await self._running().propose(entries, admits_writes=self._admits_writes)
         self._seams.metrics.commit_seconds.observe(self._clock.monotonic_s() - began_s)
         self._seams.metrics.request_commands.observe(len(entries))
         return reply
@@ -173,6 +176,7 @@ class Metanode:
             members=identity.members,
             free_bytes=self._free_bytes,
             clock_ms=self._clock.now_ms(),
+            has_room=self._has_room,
         )
 
     def why_not_ready(self) -> str | None:
@@ -198,7 +202,12 @@ class Metanode:
         return self._voter
 
     def _soft_state(self) -> SoftState:
-        return self._watch.soft_state(now_s=self._clock.monotonic_s(), admits_writes=self._has_room)
+        now_s = self._clock.monotonic_s()
+        return self._watch.soft_state(now_s=now_s, admits_writes=self._admits_writes)
+
+    @property
+    def _admits_writes(self) -> bool:
+        return self._has_room and self._others_room.allows_growth
 
     def _state_word(self, voter: Voter | None) -> str:
         identity = self._folder.identity
@@ -433,10 +442,8 @@ class Metanode:
                 raise OutcomeUnknown(f"Collect answered {result}.")
             return result
 
-        async def other_clocks_ms() -> list[int | None]:
-            me = voter.identity.id
-            urls = [member.url for member in voter.identity.members if member.id != me]
-            return await gather_clocks(urls, self._ask_clock)
+        me = voter.identity.id
+        urls = [member.url for member in voter.identity.members if member.id != me]
 
         grace_ms = round(self._config.gc_grace_s * 1000)
         collection = Collection(
@@ -445,13 +452,16 @@ class Metanode:
         timekeeping = Timekeeping(
             catalog_time_ms=lambda: voter.catalog.head.catalog_time_ms,
             has_jumped=lambda: voter.count().time_jumped,
-            other_clocks_ms=other_clocks_ms,
+            other_clocks_ms=lambda: gather_clocks(urls, self._ask_clock),
             propose=propose,
             clock=self._clock,
             grace_ms=grace_ms,
         )
+        self._others_room = OthersRoom()
+        ask = partial(read_status, self._seams.rpc)
         spawn = self._seams.stopper.tasks.spawn
         self._stewards = [
+            spawn(self._others_room.watch(urls, ask, clock=self._clock), name="others-room"),
             spawn(collection.run(), name="collection"),
             spawn(timekeeping.run(), name="timekeeping"),
         ]

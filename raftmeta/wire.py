@@ -156,3 +156,4 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     members: tuple[Member, ...]
     free_bytes: int
     clock_ms: int = 0
+    has_room: bool = True

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from osscore.errors import AlreadyFormed, BucketAlreadyExists
+from osscore.errors import AlreadyFormed, BucketAlreadyExists, MetadataLowSpace
 from ossd.rpc import AioRpc
 from raftmeta.catalog.catalog import Catalog
 from raftmeta.client import MetaClient, bootstrap
@@ -109,6 +109,31 @@ def test_killing_the_leader_loses_nothing_and_the_next_write_succeeds(tmp_path: 
         dead = next(each for each in cluster.metanodes if not each.is_running)
         dead.start()
         wait_until(lambda: same_applied(cluster), what="the killed one to catch up")
+
+
+def test_nothing_grows_while_a_majority_of_metanodes_is_low_on_space(tmp_path: Path) -> None:
+    """SAFETY rule 14: a metanode whose disk is full stops, and two would take the store along."""
+    low = {"OSS_LOW_SPACE_BYTES": str(1 << 60), "OSS_LOW_SPACE_PERCENT": "99.99"}
+    with Cluster(tmp_path) as cluster:
+        cluster.form_metanodes(3)
+        leader = cluster.leader()
+        followers = [each for each in cluster.metanodes if each is not leader]
+        numbers = iter(range(1000))
+
+        async def grows(client: MetaClient) -> bool:
+            try:
+                await create(client, f"bucket-{next(numbers)}")
+            except MetadataLowSpace:
+                return False
+            return True
+
+        for follower, may_grow in zip(followers, (True, False), strict=True):
+            follower.stop()
+            follower.environment = {**follower.environment, **low}
+            follower.start()
+            follower.wait_ready()
+            wait_until(lambda e=may_grow: cluster.run(grows) is e, what=f"growth {may_grow}")
+            assert cluster.leader() is leader
 
 
 def test_kill_of_all_three_loses_no_acknowledged_write(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from raftmeta.commands import Collect, Collected
 from raftmeta.queries import CatalogCounted
 from raftmeta.stewards.collection import Collection, has_work
 from raftmeta.stewards.logcutting import cut_for_ever, cut_if_due
+from raftmeta.stewards.othersroom import would_lose_majority
 from tests.fakes.clock import ManualClock
 from tests.raftmeta.waiting import until
 
@@ -125,3 +126,22 @@ def test_a_failed_checkpoint_cuts_nothing_and_is_final() -> None:
         assert replica.cuts == []
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("others", "is_reason"),
+    [
+        ((True, True), False),
+        ((False, True), False),
+        ((False, False), True),
+        ((False, None), True),
+        ((None, None), False),
+        ((), False),
+        ((False, False, True, True), False),
+        ((False, False, None, True), True),
+    ],
+)
+def test_growth_is_refused_before_a_majority_could_be_full(
+    others: tuple[bool | None, ...], is_reason: bool
+) -> None:
+    assert would_lose_majority(others) == is_reason
