@@ -5,11 +5,14 @@ Folder D: `cluster.json` (for people and programs, mode 0600), `local.json` (wha
 folder per metanode and blob daemon.
 """
 
+import fcntl
 import json
 import os
 import secrets
 import socket
+import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,9 @@ from cli.local_process import Daemon
 from cli.output import UsageError
 
 HOST = "127.0.0.1"
+OTHER_PORTS = range(10_000, 32_768)
+"""Below what systems give to outgoing connections: one of those would hold the port of a node
+that is down, and a later `up` must find it free."""
 KEPT_ENVIRONMENT = (
     "OSS_REPAIR_DELAY_S",
     "OSS_GC_GRACE_S",
@@ -127,6 +133,19 @@ class LocalCluster:
         }
 
 
+@contextmanager
+def turn() -> Iterator[None]:
+    """Wait until no other `up` of this user chooses ports: a port that is free now may be
+    taken by the time its daemon starts."""
+    path = Path(tempfile.gettempdir()) / f"raftoss-up-{os.getuid()}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def load(folder: Path) -> LocalCluster | None:
     """The cluster of a folder, None where there is none. Raises UsageError if unreadable."""
     path = folder / "cluster.json"
@@ -225,9 +244,9 @@ class _Ports:
         """A port nobody listens on. Raises UsageError when there is none."""
         if self._defaults_free:
             return default
-        for _ in range(50):
-            found = _free_port(0)
-            if found and found not in self._taken:
+        for _ in range(500):
+            found = secrets.choice(OTHER_PORTS)
+            if found not in self._taken and _free_port(found):
                 self._taken.add(found)
                 return found
         raise UsageError("no free TCP port on this machine")
