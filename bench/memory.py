@@ -6,15 +6,12 @@ really gives.
 
 import argparse
 import json
-import os
 import shutil
 import tempfile
 import time
 from pathlib import Path
 
-from cli import local_cluster
-from cli.cluster import start_and_wait, stop_all
-from cli.local_cluster import Counts
+from cli.cluster import bring_up, stop_all
 
 
 def pss_bytes(pid: int) -> int:
@@ -31,9 +28,8 @@ def main() -> None:
     parser.add_argument("--idle-seconds", type=float, default=10)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="raftoss-bench-"))
-    cluster = local_cluster.create(folder / "cluster", Counts(3, 6, 1), os.environ)
+    cluster, _ = bring_up(folder / "cluster")
     try:
-        start_and_wait(cluster)
         time.sleep(options.idle_seconds)
         found = {node["id"]: pss_bytes(node["pid"]) / 1e6 for node in cluster.nodes()}
         print(json.dumps({"pss_mb": found, "sum_mb": round(sum(found.values()), 1)}, indent=1))

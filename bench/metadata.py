@@ -7,7 +7,6 @@ process propose small inline PUTs through one MetaClient, as a busy frontend doe
 import argparse
 import asyncio
 import json
-import os
 import shutil
 import statistics
 import tempfile
@@ -17,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.store import cpu_seconds
-from cli import local_cluster
-from cli.cluster import start_and_wait, stop_all
-from cli.local_cluster import Counts, LocalCluster
+from cli.cluster import bring_up, stop_all
+from cli.local_cluster import LocalCluster
 from osscore.model import ObjectAttributes
 from ossd.clock import SystemClock, system_random
 from ossd.rpc import AioRpc
@@ -99,9 +97,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20_000)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="raftoss-bench-"))
-    cluster = local_cluster.create(folder / "cluster", Counts(3, 2, 1), os.environ)
+    cluster, _ = bring_up(folder / "cluster", blobs=2)
     try:
-        start_and_wait(cluster)
         print(json.dumps(asyncio.run(run(cluster, options)), indent=1))
     finally:
         stop_all(cluster)

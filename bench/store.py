@@ -25,9 +25,9 @@ import aiohttp
 
 from cli import local_cluster
 from cli.api import authorization
-from cli.cluster import start_and_wait, stop_all
+from cli.cluster import bring_up, stop_all
 from cli.connection import local_connection
-from cli.local_cluster import Counts, LocalCluster
+from cli.local_cluster import LocalCluster
 
 MIB = 1 << 20
 SIZES = {
@@ -239,9 +239,8 @@ def main() -> None:
         print(json.dumps(figures, indent=1))
         return
     folder = Path(tempfile.mkdtemp(prefix="raftoss-bench-"))
-    cluster = local_cluster.create(folder / "cluster", Counts(3, 6, 1), os.environ)
+    cluster, _ = bring_up(folder / "cluster")
     try:
-        start_and_wait(cluster)
         print(json.dumps(asyncio.run(run(cluster, options)), indent=1))
     finally:
         stop_all(cluster)

@@ -45,19 +45,7 @@ def up(
     """Start a whole cluster on this machine; ready means writable."""
     with errors_as_exit_codes():
         folder = cluster_folder(directory, os.environ)
-        cluster = local_cluster.load(folder)
-        is_new = cluster is None
-        if cluster is None:
-            counts = Counts(metanodes or 3, blobs or 6, frontends or 1)
-            cluster = local_cluster.create(folder, counts, os.environ)
-        else:
-            counts = Counts(
-                metanodes or len(cluster.metanodes),
-                blobs or len(cluster.blobs),
-                frontends or len(cluster.frontends),
-            )
-            local_cluster.grow(cluster, counts)
-        start_and_wait(cluster)
+        cluster, is_new = bring_up(folder, metanodes=metanodes, blobs=blobs, frontends=frontends)
         _announce(cluster, is_new=is_new, as_json=as_json)
         if not detach:
             _stay(cluster)
@@ -135,14 +123,52 @@ def _signal(name: str, directory: Path | None, how: signal.Signals, done: str) -
         console().print(f"{name} {done if was_running else 'was not running'}", markup=False)
 
 
-def start_and_wait(cluster: LocalCluster) -> None:
-    """Start what does not run and return once the cluster can be written to."""
-    start_all(cluster)
-    wait_ready(cluster)
+def bring_up(
+    folder: Path,
+    *,
+    metanodes: int | None = None,
+    blobs: int | None = None,
+    frontends: int | None = None,
+) -> tuple[LocalCluster, bool]:
+    """Make or load the cluster of a folder, start what does not run, return once it can be
+    written to; also whether it is new. What was started is stopped again on a failure."""
+    # From the choice of ports until they are bound nobody else may choose.
+    with local_cluster.turn():
+        cluster = local_cluster.load(folder)
+        is_new = cluster is None
+        if cluster is None:
+            counts = Counts(metanodes or 3, blobs or 6, frontends or 1)
+            cluster = local_cluster.create(folder, counts, os.environ)
+        else:
+            counts = Counts(
+                metanodes or len(cluster.metanodes),
+                blobs or len(cluster.blobs),
+                frontends or len(cluster.frontends),
+            )
+            local_cluster.grow(cluster, counts)
+        started = start_all(cluster)
+        try:
+            _wait_live(cluster, list(cluster.nodes()))
+        except BaseException:
+            _end(started)
+            raise
+    try:
+        wait_ready(cluster)
+    except BaseException:
+        _end(started)
+        raise
+    return cluster, is_new
 
 
-def start_all(cluster: LocalCluster) -> None:
-    """Start every node that does not run. Raises UsageError when a port is taken."""
+def _end(nodes: list[dict[str, Any]]) -> None:
+    for node in nodes:
+        if local_process.is_running(node["pid"], node["id"]):
+            os.kill(node["pid"], signal.SIGTERM)
+
+
+def start_all(cluster: LocalCluster) -> list[dict[str, Any]]:
+    """Start every node that does not run; answers them. Raises UsageError when a port is
+    taken."""
     nodes = list(cluster.nodes())
     idle = [n for n in nodes if not local_process.is_running(n["pid"], n["id"])]
     for node in idle:
@@ -157,6 +183,7 @@ def start_all(cluster: LocalCluster) -> None:
     for node in idle:
         _start_one(cluster, node)
         cluster.save()
+    return idle
 
 
 def _start_one(cluster: LocalCluster, node: dict[str, Any]) -> bool:

@@ -7,7 +7,6 @@ after each kill of the leader, and every violation.
 import argparse
 import asyncio
 import json
-import os
 import random
 import shutil
 import statistics
@@ -21,9 +20,8 @@ import aiohttp
 
 from cli import local_cluster
 from cli.api import authorization
-from cli.cluster import start_and_wait, stop_all
+from cli.cluster import bring_up, stop_all
 from cli.connection import local_connection
-from cli.local_cluster import Counts
 from tests.torture import faults
 from tests.torture.fingerprints import catalog_fingerprints
 from tests.torture.ledger import Ledger
@@ -137,10 +135,9 @@ def main() -> int:
     options = arguments()
     folder = Path(tempfile.mkdtemp(prefix="raftoss-torture-"))
     data = folder / "cluster"
-    cluster = local_cluster.create(data, Counts(3, 6, 1), os.environ)
+    bring_up(data)
     failed = True
     try:
-        start_and_wait(cluster)
         report = asyncio.run(torture(options, data))
         cluster = local_cluster.load_required(data)
         stop_all(cluster)
