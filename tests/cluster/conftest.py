@@ -23,7 +23,7 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStor
     """One cluster of 3 metanodes, 6 blob daemons and a frontend for the whole session."""
     store = LocalStore(tmp_path_factory.mktemp("shared") / "store")
     try:
-        store.up()
+        store.create()
         yield store
     finally:
         store.end()

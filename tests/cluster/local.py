@@ -10,11 +10,13 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -94,6 +96,20 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "PATH": path, **extra}
 
 
+@contextmanager
+def default_ports_taken() -> Iterator[None]:
+    """A block in which a new cluster takes ports of its own: another one on this machine that
+    wants the default ports must not find ours free while our nodes are down."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            held.bind(("127.0.0.1", 9001))
+            held.listen()
+        except OSError:
+            pass  # somebody else has it: just as taken
+        yield
+
+
 class LocalStore:
     """A folder of `ossctl up`, running or not."""
 
@@ -126,6 +142,11 @@ class LocalStore:
     def up(self, *words: str) -> None:
         """`ossctl up --detach`: start what does not run; ready when it returns."""
         self.ossctl("up", "--detach", *words)
+
+    def create(self) -> Any:
+        """The first `up`; answers what it said in JSON."""
+        with default_ports_taken():
+            return json.loads(self.ossctl("up", "--detach", "--json").stdout)
 
     def facts(self) -> Any:
         """cluster.json."""
@@ -280,6 +301,19 @@ class LocalStore:
                 except FileNotFoundError:
                     continue  # compacted away just now
         return total
+
+    def settled_volume_bytes(self) -> int:
+        """The same once compaction rests."""
+        last = [-1]
+
+        def rests() -> bool:
+            before, last[0] = last[0], self.volume_bytes()
+            if before != last[0]:
+                time.sleep(1)  # longer than compaction pauses between two steps
+            return before == last[0]
+
+        wait_for(rests, what="compaction to rest", deadline_s=SHARED_DEADLINE_S)
+        return last[0]
 
     def wait_collected(self, *, deadline_s: float = SHARED_DEADLINE_S) -> Any:
         """Until nothing waits to be collected; the census then."""

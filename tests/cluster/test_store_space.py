@@ -1,12 +1,8 @@
 """What objects occupy on the disks: once by content, less by compression, nothing in the end."""
 
-import subprocess
-from hashlib import sha256
-from pathlib import Path
-
 import pytest
 
-from tests.cluster.local import OSSCTL, LocalStore, noise, object_path, text, wait_for
+from tests.cluster.local import LocalStore, noise, object_path, text, wait_for
 
 pytestmark = pytest.mark.cluster
 
@@ -20,11 +16,6 @@ EMPTIED_BYTES = 6 * 2 * MIB
 GIVEN_BACK_S = 60.0
 
 
-def put_file(store: LocalStore, path: Path, name: str) -> None:
-    """Store a file by ossctl, which compares digests."""
-    store.ossctl("put", str(path), name)
-
-
 def wait_volume_bytes(store: LocalStore, most: float) -> None:
     """Until the volume files together have at most that many bytes."""
     wait_for(
@@ -35,20 +26,19 @@ def wait_volume_bytes(store: LocalStore, most: float) -> None:
 
 
 def test_ten_names_of_one_content_occupy_one_and_the_last_delete_gives_it_back(
-    store: LocalStore, tmp_path: Path
+    store: LocalStore,
 ) -> None:
     before = store.wait_collected()
-    empty_bytes = store.volume_bytes()
-    file = tmp_path / "hundred"
-    file.write_bytes(noise(HUNDRED, seed=1))
+    empty_bytes = store.settled_volume_bytes()
+    body = noise(HUNDRED, seed=1)
     names = [f"dedup/copy-{number}" for number in range(10)]
 
-    put_file(store, file, names[0])
+    store.put(names[0], body)
     one_bytes = store.volume_bytes() - empty_bytes
     assert HUNDRED * CODED <= one_bytes <= HUNDRED * CODED * SLACK
     one = store.census()
     for name in names[1:]:
-        put_file(store, file, name)
+        store.put(name, body)
     ten_bytes = store.volume_bytes() - empty_bytes
     ten = store.census()
     assert ten["stripes"] == one["stripes"] == before["stripes"] + 25
@@ -60,15 +50,7 @@ def test_ten_names_of_one_content_occupy_one_and_the_last_delete_gives_it_back(
     store.wait_collected()
     wait_volume_bytes(store, empty_bytes + HUNDRED * CODED * SLACK + EMPTIED_BYTES)
     assert store.census()["stripes"] == one["stripes"]
-    fetched = subprocess.Popen(
-        [OSSCTL, "cat", names[-1]], env=store.environment, stdout=subprocess.PIPE
-    )
-    assert fetched.stdout is not None
-    digest = sha256()
-    while piece := fetched.stdout.read(MIB):
-        digest.update(piece)
-    assert fetched.wait() == 0
-    assert digest.digest() == sha256(file.read_bytes()).digest()
+    assert store.get(names[-1]) == body
 
     store.remove_for_good(names[-1])
     after = store.wait_collected()
@@ -78,8 +60,8 @@ def test_ten_names_of_one_content_occupy_one_and_the_last_delete_gives_it_back(
 
 
 def test_text_occupies_well_below_its_size(store: LocalStore) -> None:
-    store.wait_collected()
-    before_bytes, before = store.volume_bytes(), store.census()
+    before = store.wait_collected()
+    before_bytes = store.settled_volume_bytes()
     body = text(50_000_000)
     store.put("text", body)
     added_bytes = store.volume_bytes() - before_bytes
