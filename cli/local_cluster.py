@@ -138,11 +138,25 @@ def turn() -> Iterator[None]:
     """Wait until no other `up` of this user chooses ports: a port that is free now may be
     taken by the time its daemon starts."""
     path = Path(tempfile.gettempdir()) / f"raftoss-up-{os.getuid()}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = _lock(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _lock(path: Path) -> int:
+    """A locked descriptor of the file that has this name now: whoever held it before us
+    removed the name before the lock."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                return descriptor
+        except FileNotFoundError:
+            pass  # removed meanwhile: another file will get the name
         os.close(descriptor)
 
 

@@ -5,7 +5,7 @@ suffice, and what is missing is said so in the slots (SAFETY rule 7).
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from blobd.wire import ShardPut
 from frontend.flows.batches import SMALL_SHARD_BYTES_MAX
@@ -25,6 +25,8 @@ from osscore.placement import Placement, Target, replacement
 from osscore.quorum import acknowledged
 
 TARGETS_PER_SHARD_MAX = 4
+LATE_S = 30.0
+"""How long a shard may still travel after its write was acknowledged without it."""
 _SILENT = (PeerUnreachable, DeadlineExceeded)
 _WORTH_REPEATING = (OutcomeUnknown, BadDigest)
 
@@ -50,6 +52,7 @@ class ShardFan:
         self._failed_disks: set[int] = set()
         self._failed_nodes: set[str] = set()
         self._errors: list[StoreError] = []
+        self._is_settled = False
 
     async def send(self) -> tuple[Slot, ...]:
         """Slots in index order, MISSING where nothing became durable. Raises QuorumLost."""
@@ -57,26 +60,46 @@ class ShardFan:
         tasks = {asyncio.create_task(self._settle(index)): index for index in indexes}
         try:
             await self._wait(set(tasks))
-            for task in tasks:
-                if not task.done():
-                    # Slow for us, not necessarily dead: later writes avoid it for a while.
-                    self._store.cluster.note_failure(self._at[tasks[task]].node)
-        finally:
-            late = [task for task in tasks if not task.done()]
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
-        for task in tasks:
-            if not task.cancelled() and (error := task.exception()) is not None:
+            self._check(tasks)
+        except BaseException:
+            await _cancel(tasks)
+            raise
+        self._is_settled = True
+        slots = tuple(self._slot(index) for index in indexes)
+        await self._leave_late([task for task in tasks if not task.done()])
+        return slots
+
+    def _check(self, tasks: Mapping[asyncio.Task[None], int]) -> None:
+        """Raises QuorumLost, and what is a bug of ours."""
+        for task, index in tasks.items():
+            if not task.done():
+                # Slow for us, not necessarily dead: later writes avoid it for a while.
+                self._store.cluster.note_failure(self._at[index].node)
+            elif (error := task.exception()) is not None:
                 raise error
         if not self._is_safe():
             reasons = "; ".join(sorted({error.message for error in self._errors}))
             raise QuorumLost(
-                f"{len(self._durable)} of {len(indexes)} shards became durable, "
+                f"{len(self._durable)} of {len(tasks)} shards became durable, "
                 f"too few to acknowledge the write. {reasons}"
             )
-        return tuple(self._slot(index) for index in indexes)
+
+    async def _leave_late(self, late: list[asyncio.Task[None]]) -> None:
+        """What is under way to a slow node may still arrive there: its slot is recorded as
+        missing, but a reader that needs it finds it, and so will a repair."""
+        if late and not self._store.in_background(self._see_off(late)):
+            await _cancel(late)
+
+    async def _see_off(self, late: list[asyncio.Task[None]]) -> None:
+        cost_bytes = len(late) * self._encoded.shard_bytes
+        if not self._store.budget.try_take(cost_bytes):
+            await _cancel(late)
+            return
+        try:
+            await asyncio.wait(late, timeout=LATE_S)
+        finally:
+            await _cancel(late)
+            self._store.budget.give(cost_bytes)
 
     async def _wait(self, tasks: set[asyncio.Task[None]]) -> None:
         settings = self._store.settings
@@ -109,6 +132,8 @@ class ShardFan:
                 self._durable[index] = target.node
                 self._store.cluster.note_success(target.node)
                 return
+            if self._is_settled:
+                return  # where it was meant to go is on record
             found = self._elsewhere(index)
             if found is None:
                 return
@@ -163,3 +188,12 @@ class ShardFan:
             crc,
             deadline_s=self._store.settings.shard_deadline_s,
         )
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """End the tasks that still run; what they raise was theirs to note."""
+    running = [task for task in tasks if not task.done()]
+    for task in running:
+        task.cancel()
+    if running:
+        await asyncio.wait(running)

@@ -86,17 +86,18 @@ class Store:
         if not (await self.cluster.current()).described.admits_writes:
             raise MetadataLowSpace()
 
-    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run what nobody waits for; dropped when too much of that runs already.
+    def in_background(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Run what nobody waits for; False, and dropped, when too much of that runs already.
 
         `work` handles its own errors.
         """
         if len(self._background) >= _BACKGROUND_MAX:
             work.close()
-            return
+            return False
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return True
 
     async def close(self) -> None:
         """Let background work end shortly, then cut it; stop the threads."""

@@ -7,6 +7,8 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -137,3 +139,22 @@ def test_a_started_daemon_logs_to_its_file(tmp_path: Path) -> None:
     pid = local_process.start(daemon, os.environ)
     local_process.wait_gone(pid, "platform")
     assert "Linux" in local_process.last_lines(daemon.log) or daemon.log.stat().st_size
+
+
+def test_only_one_chooses_ports_at_a_time_and_nothing_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    inside: list[int] = []
+
+    def choose() -> None:
+        for _ in range(50):
+            with local_cluster.turn():
+                inside.append(1)
+                assert sum(inside) == 1
+                inside.append(-1)
+
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(choose) for _ in range(4)]:
+            done.result()
+    assert list(tmp_path.iterdir()) == []

@@ -44,6 +44,7 @@ class FakeBlobs:
         self.batch_sizes: list[int] = []
         self.windows: list[tuple[int, int | None]] = []
         self.stalled_count = 0
+        self._stuck: dict[str, list[asyncio.Future[None]]] = defaultdict(list)
 
     async def put_shard(
         self,
@@ -109,6 +110,13 @@ class FakeBlobs:
         found = sorted(self.shards[disk_uuid].items(), key=lambda item: tuple_of(item[0]))
         return InventoryPage(rows=tuple(InventoryRow(i, len(b), crc32c(b)) for i, b in found))
 
+    def recover(self, url: str) -> None:
+        """Let a stalled daemon go on, also with what it has been asked already."""
+        self.stalled.discard(url)
+        for stuck in self._stuck.pop(url, []):
+            if not stuck.done():
+                stuck.set_result(None)
+
     def remove(self, place: Place) -> None:
         """Lose one shard, as a bad disk would."""
         del self.shards[place[0]][place[1]]
@@ -125,7 +133,9 @@ class FakeBlobs:
             self.stalled_count += 1
             try:
                 async with asyncio.timeout(deadline_s):
-                    await asyncio.get_running_loop().create_future()
+                    stuck = asyncio.get_running_loop().create_future()
+                    self._stuck[url].append(stuck)
+                    await stuck
             except TimeoutError as error:
                 raise DeadlineExceeded(f"{url} does not answer.") from error
 

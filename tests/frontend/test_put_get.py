@@ -21,6 +21,7 @@ from osscore.model import CodingKind, Profile, SlotState
 from raftmeta.commands import Conditions
 from raftmeta.queries import CatalogCounted, CountCatalog
 from tests.frontend.harness import BUCKET, World, random_bytes, run, url, uuid
+from tests.raftmeta.waiting import until
 
 STRIPE = 4 * 1024 * 1024
 SIZES = [
@@ -195,6 +196,24 @@ def test_slow_node_does_not_hold_up_a_write_and_its_slot_is_missing(tmp_path: Pa
         states = [slot.state for slot in found.segments[0].stripe.slots]
         assert states.count(SlotState.MISSING) == 1
         assert await world.get("k") == body
+
+    run(tmp_path, story)
+
+
+def test_a_shard_that_was_late_counts_once_it_arrives(tmp_path: Path) -> None:
+    body = random_bytes(500_000)
+
+    async def story(world: World) -> None:
+        slow = world.nodes[2]
+        world.blobs.stalled = {url(slow)}
+        await world.put("k", body, profile=Profile(4, 2))
+        assert not world.blobs.shards[uuid(slow)]
+        world.blobs.recover(url(slow))
+        await until(lambda: world.blobs.shards[uuid(slow)])
+        # Its slot is on record as missing; without its shard only three of four were left.
+        world.blobs.refusing = {url(node) for node in world.nodes[:2]}
+        assert await world.get("k") == body
+        assert world.store.budget.used_bytes == 0
 
     run(tmp_path, story)
 
