@@ -104,7 +104,7 @@ async def _live(config: FrontendConfig, secrets: ClusterSecrets, stopper: Stoppe
 def _store(config: FrontendConfig, meta: MetaClient, rpc: AioRpc, clock: Clock) -> Store:
     settings = FlowSettings(
         gc_grace_s=config.gc_grace_s,
-        upload_ttl_s=config.upload_ttl_s,
+        upload_ttl_s=min(config.upload_ttl_s, config.upload_expiry_s),
         object_bytes_max=config.object_bytes_max,
     )
     blobs = BlobClient(rpc)

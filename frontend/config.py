@@ -24,6 +24,8 @@ class FrontendConfig(msgspec.Struct, frozen=True, kw_only=True):
     gc_grace_s: float = 3600.0
     # A long body of which nothing more was staged for so long is given up.
     upload_ttl_s: float = 900.0
+    # No upload of any kind outlives its last sign of life for longer than this.
+    upload_expiry_s: float = 86400.0
     # Bound on bodies held in memory, and how long a request waits for its part.
     bodies_bytes: int = 256 * MIB
     bodies_wait_s: float = 60.0
@@ -41,7 +43,7 @@ class FrontendConfig(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("id", "metanodes", "cluster_secret"):
             if not getattr(self, name):
                 raise InvalidArgument(f"`{name}` must not be empty.")
-        for name in ("gc_grace_s", "upload_ttl_s", "threads", "object_bytes_max"):
+        for name in ("gc_grace_s", "upload_ttl_s", "upload_expiry_s", "threads", "object_bytes_max"):
             if getattr(self, name) <= 0:
                 raise InvalidArgument(f"`{name}` must be greater than 0.")
         if self.bodies_bytes < 32 * MIB:

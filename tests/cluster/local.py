@@ -29,7 +29,7 @@ OSSCTL = str(Path(sys.executable).with_name("ossctl"))
 GRACE_S = 6
 SHORT_TIMES = {
     "OSS_GC_GRACE_S": str(GRACE_S),
-    "OSS_UPLOAD_TTL_S": "8",
+    "OSS_UPLOAD_EXPIRY_S": "8",
     "OSS_VOLUME_BYTES": str(8 * 1024 * 1024),
     "OSS_HEARTBEAT_S": "0.5",
 }
