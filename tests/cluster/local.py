@@ -257,6 +257,23 @@ class LocalStore:
         assert stored["sha256"] == sha256(body).hexdigest()
         return stored
 
+    def put_whole(self, name: str, size_bytes: int, *, seed: int) -> bytes:
+        """Store new bytes so that each shard lies on a node of its own; answers them.
+
+        Bytes seen before would share stripes that may have been written while nodes were
+        away, and a node is avoided for a few seconds after it was.
+        """
+        for attempt in range(30):
+            body = noise(size_bytes, seed=1000 * seed + attempt)
+            missing = self.census()["missing"]
+            self.put(name, body)
+            found = self.request("GET", f"/locate/{quote(name)}?all=1").expect(200).json()
+            nodes = [len(set(stripe["shards"].values())) for stripe in found["stripes"]]
+            if set(nodes) == {len(self.facts()["blobs"])} and self.census()["missing"] == missing:
+                return body
+            time.sleep(0.5)
+        raise AssertionError(f"{name} never got all its shards: {nodes} nodes a stripe")
+
     def get(self, name: str, **headers: str) -> bytes:
         """An object's bytes by HTTP."""
         return self.request("GET", object_path(name), headers=headers).expect(200).body

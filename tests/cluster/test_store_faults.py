@@ -98,14 +98,14 @@ def test_two_daemons_lost_in_the_middle_of_a_put_cost_nothing(store: LocalStore,
 @pytest.mark.parametrize("how", PAIRS)
 def test_two_daemons_lost_in_the_middle_of_a_get_cost_nothing(store: LocalStore, how: str) -> None:
     name = f"faults/get-{how}"
-    store.put(name, TWENTY)
-    reading = in_background(lambda: [store.get(name) == TWENTY for _ in range(6)])
+    body = store.put_whole(name, 20 * MIB, seed=20 + len(how))
+    reading = in_background(lambda: [store.get(name) == body for _ in range(6)])
     store.send(PAIRS[how], "blob-1", "blob-6")
     assert reading() == [True] * 6
     part = store.request("GET", f"/objects/{name}", headers={"Range": "bytes=9000000-9000999"})
-    assert part.expect(206).body == TWENTY[9_000_000:9_001_000]
-    store.put(f"{name}/while-away", TWENTY[: 5 * MIB])
-    assert store.get(f"{name}/while-away") == TWENTY[: 5 * MIB]
+    assert part.expect(206).body == body[9_000_000:9_001_000]
+    store.put(f"{name}/while-away", body[-5 * MIB :])
+    assert store.get(f"{name}/while-away") == body[-5 * MIB :]
 
 
 def test_three_dead_refuse_clearly_and_let_writes_go_on(store: LocalStore) -> None:
