@@ -62,7 +62,8 @@ class Bench:
             nonlocal moved_bytes
             for number in waiting:
                 started = time.perf_counter()
-                moved_bytes += await operation(number)
+                moved = await operation(number)
+                moved_bytes += moved  # not `+= await`: that reads the sum before it waits
                 latencies.append(time.perf_counter() - started)
                 if time.monotonic() - began > self._seconds_max:
                     return
