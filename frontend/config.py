@@ -43,7 +43,8 @@ class FrontendConfig(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("id", "metanodes", "cluster_secret"):
             if not getattr(self, name):
                 raise InvalidArgument(f"`{name}` must not be empty.")
-        for name in ("gc_grace_s", "upload_ttl_s", "upload_expiry_s", "threads", "object_bytes_max"):
+        positive = ("gc_grace_s", "upload_ttl_s", "upload_expiry_s", "threads", "object_bytes_max")
+        for name in positive:
             if getattr(self, name) <= 0:
                 raise InvalidArgument(f"`{name}` must be greater than 0.")
         if self.bodies_bytes < 32 * MIB:
