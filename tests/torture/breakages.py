@@ -109,17 +109,17 @@ BREAKAGES = (
     ),
     Breakage(
         claim="first write after a leader kill: median <= 1.0 s, p99 <= 3 s",
-        what="followers doubt a silent leader only after 5 to 8 seconds",
+        what="followers doubt a silent leader only after 2 to 3.4 seconds",
         edits=(
             (
                 "raftmeta/settings.py",
                 "election_min_s: float = 0.5 ",
-                "election_min_s: float = 5.0 ",
+                "election_min_s: float = 2.0 ",
             ),
             (
                 "raftmeta/settings.py",
                 "election_max_s: float = 1.0 ",
-                "election_max_s: float = 8.0 ",
+                "election_max_s: float = 3.4 ",
             ),
         ),
         faults=("--leader-kills=5", "--judge-from=5"),
