@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 
 from frontend.flows.shard_read import ShardReader
 from osscore.digests import crc32c
@@ -11,17 +11,17 @@ from osscore.model import Slot, SlotState, Stripe
 
 
 async def gather_shards(
-    reader: ShardReader, have: Mapping[int, bytes], *, without: Set[int] = frozenset()
+    reader: ShardReader, have: Mapping[int, bytes], *, slots: Sequence[Slot] | None = None
 ) -> dict[int, bytes]:
     """k whole shards, each with its CRC right; `have` are some already here.
 
-    `without`: indexes to try last, since somebody waits for them already. A silent node is
+    `slots`: whom to ask, in this order; None: all, most promising first. A silent node is
     not waited for longer than a moment while another shard can be tried.
     Raises StripeUnreadable naming the stripe.
     """
     good = dict(have)
     needed = reader.stripe.coding.data_count
-    queue = deque(_by_promise(reader, good, without))
+    queue = deque(_by_promise(reader, good) if slots is None else slots)
     running: dict[asyncio.Task[bytes], Slot] = {}
     too_slow = 0
     try:
@@ -39,6 +39,24 @@ async def gather_shards(
         if running:
             await asyncio.wait(running)
     return good
+
+
+def hedge_slots(reader: ShardReader, have: Mapping[int, bytes], slow: Set[int]) -> list[Slot]:
+    """Whom a hedge may ask, best first: enough to make up k, or empty if there are too few.
+
+    Nobody who is waited for already (`slow` are their indexes), seems dead, or has a queue
+    (SAFETY rule 26): there a hedge would come late and delay others.
+    """
+    pace = reader.store.pace
+    slots = [
+        slot
+        for slot in _by_promise(reader, have)
+        if slot.index not in slow
+        and slot.state is SlotState.GOOD
+        and reader.is_living(slot)
+        and not pace.has_queue(reader.node(slot))
+    ]
+    return slots if len(have) + len(slots) >= reader.stripe.coding.data_count else []
 
 
 async def _next_answers(
@@ -71,7 +89,7 @@ def decode_verified(reader: ShardReader, shards: Mapping[int, bytes]) -> bytes:
     return stored
 
 
-def _by_promise(reader: ShardReader, have: Mapping[int, bytes], without: Set[int]) -> list[Slot]:
+def _by_promise(reader: ShardReader, have: Mapping[int, bytes]) -> list[Slot]:
     """Slots to try, most promising first.
 
     Those the catalog does not call good come last: a shard that landed after its write was
@@ -81,12 +99,7 @@ def _by_promise(reader: ShardReader, have: Mapping[int, bytes], without: Set[int
     slots = [s for s in reader.stripe.slots if s.index not in have and s.index not in tried]
     return sorted(
         slots,
-        key=lambda s: (
-            s.index in without,
-            s.state is not SlotState.GOOD,
-            not reader.is_living(s),
-            s.index,
-        ),
+        key=lambda s: (s.state is not SlotState.GOOD, not reader.is_living(s), s.index),
     )
 
 

@@ -1,11 +1,11 @@
 """When to stop waiting for a shard and read around it (SAFETY rule 26).
 
 A hedge costs the cluster a second read just when it is slow, so hedges are few: at most one
-in twenty reads, and none because of a node that merely has a queue of ours.
+in twenty reads, and none to a node that has a queue of ours already.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 
 from ossd.clock import Clock
@@ -50,9 +50,13 @@ class ReadPace:
         finally:
             self._under_way[node] -= 1
 
-    def take_hedge(self, nodes: set[str]) -> bool:
-        """Whether reads from these slow nodes may be hedged now; it then counts as done."""
-        if self._hedges_left < 1 or any(self._under_way[n] >= _QUEUE_COUNT for n in nodes):
+    def has_queue(self, node: str) -> bool:
+        """Whether `node` has so many of our reads to answer that one more would only wait."""
+        return self._under_way[node] >= _QUEUE_COUNT
+
+    def take_hedge(self, nodes: Set[str]) -> bool:
+        """Whether a hedge may be sent to these nodes now; it then counts as sent."""
+        if self._hedges_left < 1 or any(self.has_queue(node) for node in nodes):
             return False
         self._hedges_left -= 1
         self.hedge_count += 1

@@ -5,9 +5,9 @@ missing, corrupt, or too slow (SAFETY rule 26), k whole shards are gathered and 
 """
 
 import asyncio
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
-from frontend.flows.gather import decode_verified, gather_shards
+from frontend.flows.gather import decode_verified, gather_shards, hedge_slots
 from frontend.flows.shard_read import ShardReader
 from frontend.flows.store import Store
 from osscore.compression import decompress
@@ -93,6 +93,7 @@ class StripeRead:
             )
             slow = [slot for (slot, _), task in zip(fetches, tasks, strict=True) if not task.done()]
             if slow and not _has_failed(tasks):
+                self._keep_whole(fetches, tasks)
                 hedged = await self._wait_for_slow(tasks, slow)
                 if hedged is not None:
                     return self._cut(hedged, fetches)
@@ -119,27 +120,38 @@ class StripeRead:
     ) -> bytes | None:
         """Hedge if one is left, else be patient. Answers the stored bytes if a hedge won."""
         nodes = {self._reader.node(slot) for slot in slow}
-        if not self._store.pace.take_hedge(nodes):
-            patience_s = self._store.settings.shard_patience_s
-            _, late = await asyncio.wait(
-                tasks, timeout=patience_s, return_when=asyncio.FIRST_EXCEPTION
-            )
-            if late and not _has_failed(tasks):
-                self._avoid(nodes)
-            return None
-        hedge = asyncio.create_task(self._gathered(without={slot.index for slot in slow}))
+        slots = self._take_hedge({slot.index for slot in slow})
+        stored = await self._hedged(tasks, slots) if slots else None
+        if stored is not None:
+            self._avoid(nodes)
+            return stored
+        _, late = await asyncio.wait(
+            tasks,
+            timeout=self._store.settings.shard_patience_s,
+            return_when=asyncio.FIRST_EXCEPTION,
+        )
+        if late and not _has_failed(tasks):
+            self._avoid(nodes)
+        return None
+
+    def _take_hedge(self, slow: Set[int]) -> list[Slot]:
+        """Whom to send a hedge to, best first; empty: none may be sent."""
+        slots = hedge_slots(self._reader, self.shards, slow)
+        missing_count = self._stripe.coding.data_count - len(self.shards)
+        asked_first = {self._reader.node(slot) for slot in slots[:missing_count]}
+        return slots if slots and self._store.pace.take_hedge(asked_first) else []
+
+    async def _hedged(self, tasks: list[asyncio.Task[Bytes]], slots: list[Slot]) -> bytes | None:
+        """The stored bytes out of `slots`, or None if `tasks` were done first or it failed."""
+        hedge = asyncio.create_task(self._gathered(slots))
         direct = asyncio.ensure_future(asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION))
         try:
             await asyncio.wait({hedge, direct}, return_when=asyncio.FIRST_COMPLETED)
             if direct.done() and not _has_failed(tasks):
                 return None
-            stored = await hedge
-            self._avoid(nodes)
-            return stored
+            return await hedge
         except StoreError:
-            # Nothing gained: whatever the direct way brings must do.
-            await direct
-            return None
+            return None  # nothing gained: whatever the direct way brings must do
         finally:
             hedge.cancel()
             direct.cancel()
@@ -167,10 +179,10 @@ class StripeRead:
             if arrived and window.take == self._stripe.shard_bytes:
                 self.shards[slot.index] = bytes(task.result())
 
-    async def _gathered(self, *, without: Set[int] = frozenset()) -> bytes:
-        """All stored bytes, decoded from k whole shards."""
+    async def _gathered(self, slots: Sequence[Slot] | None = None) -> bytes:
+        """All stored bytes, decoded from k whole shards, of `slots` if given."""
         reader = self._reader
-        shards = await gather_shards(reader, self.shards, without=without)
+        shards = await gather_shards(reader, self.shards, slots=slots)
         stored = await self._store.off_loop(
             self._stripe.stored_bytes, decode_verified, reader, shards
         )

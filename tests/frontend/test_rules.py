@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
@@ -367,6 +367,79 @@ def test_rule_25_stripes_are_read_ahead_from_surplus_only(
             assert world.store.budget.used_bytes == (1 + has_surplus) * stripe_cost_bytes(STRIPE)
 
     run(tmp_path, story)
+
+
+PATIENT = dataclasses.replace(FAST, shard_deadline_s=60.0, shard_patience_s=60.0)
+QUEUE_COUNT = 8
+
+
+def test_rule_26_a_hedge_is_sent_and_wins_long_before_the_slow_node_is_given_up(
+    tmp_path: Path,
+) -> None:
+    body = random_bytes(300_000)
+
+    async def story(world: World) -> None:
+        await world.put("k", body, profile=Profile(4, 2))
+        urls = await shard_urls(world)
+        world.blobs.stalled = {urls[1]}
+        async with asyncio.timeout(20):
+            assert await world.get("k") == body
+        assert world.store.pace.hedge_count == 1
+        # Three shards were there already: the hedge asked for the fourth one alone.
+        assert (world.blobs.get_count, world.blobs.stalled_count) == (4, 1)
+
+    run(tmp_path, story, settings=PATIENT)
+
+
+def test_rule_26_a_hedge_of_a_range_wins_too(tmp_path: Path) -> None:
+    body = random_bytes(2_000_000)
+
+    async def story(world: World) -> None:
+        await world.put("k", body, profile=Profile(4, 2))
+        world.blobs.stalled = {(await shard_urls(world))[1]}
+        async with asyncio.timeout(20):
+            assert await world.get("k", 600_001, 700_000) == body[600_001:700_001]
+        assert world.store.pace.hedge_count == 1
+
+    run(tmp_path, story, settings=PATIENT)
+
+
+async def shard_urls(world: World) -> list[str]:
+    """Where the shards of object k lie, by index."""
+    found = await find_object(world.store, ObjectRef(bucket=BUCKET, key="k"))
+    places = [world.store.cluster.place(s.disk) for s in found.segments[0].stripe.slots]
+    return [place.url for place in places if place is not None]
+
+
+@pytest.mark.parametrize("busy", [{4}, {5}, {4, 5}])
+def test_rule_26_no_hedge_is_sent_to_a_node_that_has_a_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: set[int]
+) -> None:
+    body = random_bytes(300_000)
+
+    async def story(world: World) -> None:
+        await world.put("k", body, profile=Profile(4, 2))
+        urls = await shard_urls(world)
+        world.blobs.stalled = {urls[1]}
+        asked: list[str] = []
+        get_shard = world.blobs.get_shard
+
+        async def get_shard_noting_it(url: str, *arguments: Any, **more: Any) -> bytes:
+            asked.append(url)
+            return await get_shard(url, *arguments, **more)
+
+        monkeypatch.setattr(world.blobs, "get_shard", get_shard_noting_it)
+        with ExitStack() as queues:
+            for node in (node for node in world.nodes if url(node) in {urls[i] for i in busy}):
+                for _ in range(QUEUE_COUNT):
+                    queues.enter_context(world.store.pace.reading(node))
+            assert await world.get("k") == body
+        idle = {4, 5} - busy
+        assert world.store.pace.hedge_count == len(idle)
+        if idle:
+            assert {urls.index(node) for node in asked} == {0, 1, 2, 3} | idle
+
+    run(tmp_path, story, settings=dataclasses.replace(FAST, shard_patience_s=1.0))
 
 
 def test_rule_29_is_kept_for_small_shards_only(tmp_path: Path) -> None:
