@@ -13,8 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from prometheus_client import Gauge
-
 from blobd.client import BlobClient
 from frontend.access import Access
 from frontend.budget import ByteBudget
@@ -23,6 +21,7 @@ from frontend.config import FrontendConfig
 from frontend.flows.batches import ShardBatches
 from frontend.flows.pace import ReadPace
 from frontend.flows.store import FlowSettings, Store
+from frontend.meters import FlowMetrics
 from frontend.readiness import Readiness
 from frontend.rest.handler import Surface
 from frontend.rest.routes import native_routes
@@ -72,7 +71,7 @@ async def _live(config: FrontendConfig, secrets: ClusterSecrets, stopper: Stoppe
     rpc = AioRpc(signer=Signer(secrets, clock, system_random))
     meta = MetaClient(rpc, config.metanodes, clock=clock, random=system_random)
     store = _store(config, meta, rpc, clock)
-    _export(store, metrics)
+    metrics.registry.register(FlowMetrics(store))
     surface = Surface(
         store=store,
         access=Access(meta, store.cluster, secrets, clock=clock),
@@ -121,13 +120,6 @@ def _store(config: FrontendConfig, meta: MetaClient, rpc: AioRpc, clock: Clock) 
         threads=ThreadPoolExecutor(config.threads, thread_name_prefix="codec"),
         settings=settings,
     )
-
-
-def _export(store: Store, metrics: Metrics) -> None:
-    held = Gauge("oss_bodies_bytes", "Bodies held in memory.", registry=metrics.registry)
-    held.set_function(lambda: store.budget.used_bytes)
-    hedges = Gauge("oss_hedged_reads", "Hedged reads since start.", registry=metrics.registry)
-    hedges.set_function(lambda: store.pace.hedge_count)
 
 
 def _version() -> str:

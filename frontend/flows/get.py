@@ -143,16 +143,14 @@ async def _read_slice(store: Store, manifest: int, piece: _Slice) -> list[Bytes]
 async def _read_once(store: Store, manifest: int, piece: _Slice, stripe: Stripe) -> list[Bytes]:
     read = StripeRead(store, stripe)
     pieces = await read.plain(piece.first, piece.last)
-    if read.damaged and len(read.shards) >= stripe.coding.data_count:
-        store.in_background(
-            write_back(
-                store,
-                manifest=manifest,
-                position=piece.position,
-                stripe=stripe,
-                shards=read.shards,
-                damaged=read.damaged,
-            )
+    if read.damaged:
+        write_back(
+            store,
+            manifest=manifest,
+            position=piece.position,
+            stripe=stripe,
+            shards=read.shards,
+            damaged=list(read.damaged.values()),
         )
     return pieces
 

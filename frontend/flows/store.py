@@ -10,6 +10,7 @@ from blobd.client import BlobClient
 from frontend.budget import ByteBudget
 from frontend.cluster import ClusterView
 from frontend.flows.batches import ShardBatches
+from frontend.flows.damage import DamageNotes
 from frontend.flows.pace import ReadPace
 from osscore.erasure import Codec
 from osscore.errors import MetadataLowSpace
@@ -69,6 +70,7 @@ class Store:
     settings: FlowSettings = field(default_factory=FlowSettings)
     profiles: dict[str, tuple[float, Profile | None]] = field(default_factory=dict)
     """By bucket: when it was learnt (monotonic), and its profile."""
+    damage: DamageNotes = field(default_factory=DamageNotes)
     _background: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def off_loop(self, size_bytes: int, work: Callable[..., T], *args: Any) -> T:

@@ -1,12 +1,16 @@
 """A shard that a read found missing or corrupt is put back to its own slot's disk.
 
 Only while the catalog still calls exactly that slot good (SAFETY rule 11); the disk itself
-refuses an identity that was deleted (rule 2). It is a favour: nobody waits, errors end it.
+refuses an identity that was deleted (rule 2). It is a favour: nobody waits for it. What
+became of each shard is noted (`damage`), whatever ends the attempt.
 """
 
+from collections.abc import Sequence
+
+from frontend.flows.damage import BUSY, NO_DISK, NOT_GATHERED, NOT_WANTED, WRITTEN, WRONG_BYTES
 from frontend.flows.store import Store, stripe_cost_bytes
 from osscore.digests import crc32c
-from osscore.errors import StoreError
+from osscore.errors import NotFound, StoreError
 from osscore.model import ShardIdentity, Slot, Stripe
 from raftmeta.queries import ReadSegments, SegmentsRead
 
@@ -14,58 +18,92 @@ from raftmeta.queries import ReadSegments, SegmentsRead
 async def stripe_at(store: Store, manifest: int, position: int) -> Stripe | None:
     """The stripe that holds byte `position` as the catalog has it now; None: gone."""
     try:
-        read = await store.meta.query(
-            ReadSegments(manifest=manifest, first=position, last=position, segments_max=1),
-            SegmentsRead,
-        )
+        return await _stripe_at(store, manifest, position)
     except StoreError:
         return None
-    return read.segments[0].stripe if read.segments else None
 
 
-async def write_back(
+def write_back(
     store: Store,
     *,
     manifest: int,
     position: int,
     stripe: Stripe,
     shards: dict[int, bytes],
-    damaged: dict[int, Slot],
+    damaged: Sequence[Slot],
 ) -> None:
-    """Rebuild the damaged slots' shards from k good ones and put them where they belong."""
+    """In the background: rebuild the damaged slots' shards from k good ones and put them
+    where they belong. `shards`: whole verified ones; with fewer than k nothing is done."""
+    if len(shards) < stripe.coding.data_count:
+        _note_all(store, stripe, damaged, NOT_GATHERED)
+    elif not store.in_background(_restore(store, manifest, position, stripe, shards, damaged)):
+        _note_all(store, stripe, damaged, BUSY)
+
+
+async def _restore(
+    store: Store,
+    manifest: int,
+    position: int,
+    stripe: Stripe,
+    shards: dict[int, bytes],
+    damaged: Sequence[Slot],
+) -> None:
     cost_bytes = stripe_cost_bytes(stripe.shard_bytes)
     if not store.budget.try_take(cost_bytes):
+        _note_all(store, stripe, damaged, BUSY)
         return
+    wanted = list(damaged)
     try:
-        now = await stripe_at(store, manifest, position)
-        if now is None or now.stripe != stripe.stripe:
-            return
-        wanted = [slot for slot in damaged.values() if slot in now.slots]
+        now = await _stripe_at(store, manifest, position)
+        slots = now.slots if now is not None and now.stripe == stripe.stripe else ()
+        wanted = [slot for slot in damaged if slot in slots]
+        _note_all(store, stripe, [slot for slot in damaged if slot not in slots], NOT_WANTED)
+        indexes = [slot.index for slot in wanted]
         rebuilt = await store.off_loop(
-            stripe.stored_bytes,
-            store.codec.rebuild,
-            stripe.coding,
-            shards,
-            [slot.index for slot in wanted],
+            stripe.stored_bytes, store.codec.rebuild, stripe.coding, shards, indexes
         )
         for slot in wanted:
-            await _put(store, stripe, slot, rebuilt[slot.index])
-    except StoreError:
-        pass  # scrub and repair find the same damage by themselves
+            outcome = await _put(store, stripe, slot, rebuilt[slot.index])
+            store.damage.note(stripe, slot, outcome)
+    except StoreError as error:
+        _note_all(store, stripe, wanted, error.code)
     finally:
         store.budget.give(cost_bytes)
 
 
-async def _put(store: Store, stripe: Stripe, slot: Slot, shard: bytes) -> None:
+async def _put(store: Store, stripe: Stripe, slot: Slot, shard: bytes) -> str:
+    """Answers what became of it."""
     place = store.cluster.place(slot.disk)
-    if place is None or crc32c(shard) != stripe.shard_crcs[slot.index]:
-        return
-    await store.blobs.put_shard(
-        place.url,
-        place.uuid,
-        ShardIdentity(stripe.stripe, slot.index, slot.gen),
-        stripe.coding,
-        shard,
-        stripe.shard_crcs[slot.index],
-        deadline_s=store.settings.shard_deadline_s,
-    )
+    if place is None:
+        return NO_DISK
+    if crc32c(shard) != stripe.shard_crcs[slot.index]:
+        return WRONG_BYTES
+    try:
+        await store.blobs.put_shard(
+            place.url,
+            place.uuid,
+            ShardIdentity(stripe.stripe, slot.index, slot.gen),
+            stripe.coding,
+            shard,
+            stripe.shard_crcs[slot.index],
+            deadline_s=store.settings.shard_deadline_s,
+        )
+    except StoreError as error:
+        return error.code
+    return WRITTEN
+
+
+async def _stripe_at(store: Store, manifest: int, position: int) -> Stripe | None:
+    try:
+        read = await store.meta.query(
+            ReadSegments(manifest=manifest, first=position, last=position, segments_max=1),
+            SegmentsRead,
+        )
+    except NotFound:
+        return None
+    return read.segments[0].stripe if read.segments else None
+
+
+def _note_all(store: Store, stripe: Stripe, slots: Sequence[Slot], outcome: str) -> None:
+    for slot in slots:
+        store.damage.note(stripe, slot, outcome)

@@ -290,6 +290,7 @@ def test_rule_11_nothing_is_written_back_to_a_slot_the_catalog_no_longer_calls_g
         assert b"".join(got) == body
         await world.store.close()
         assert lost not in world.blobs.places()
+        assert world.store.damage.counts == {"not_wanted": 1}
 
     run(tmp_path, story)
 
