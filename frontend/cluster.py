@@ -7,10 +7,11 @@ heartbeat would tell, and without asking anybody.
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from osscore.errors import StoreError
-from osscore.placement import Target
+from osscore.model import BLOCK_BYTES, STRIPE_BYTES_MAX
+from osscore.placement import Obstacle, Target
 from ossd.clock import Clock
 from raftmeta.client import MetaClient
 from raftmeta.queries import ClusterDescribed, DiskInfo, GetCluster, NodeInfo
@@ -20,6 +21,9 @@ STALE_S = 10.0
 """An older description is renewed before it is used, not beside it."""
 AVOID_S = 4.0
 QUERY_DEADLINE_S = 5.0
+ROOM_BYTES_MIN = STRIPE_BYTES_MAX + BLOCK_BYTES
+"""A disk with less room counts as full: the largest shard, a whole stripe, might not fit."""
+_NODES_MIN = 2
 _GIB = 1 << 30
 _MAY_LIVE = ("up", "unknown")
 
@@ -37,7 +41,8 @@ class DiskPlace:
 
 @dataclass(frozen=True, slots=True)
 class ClusterState:
-    """One description, indexed. `node_count`: nodes with a disk that is in, dead or alive."""
+    """One description, indexed. `targets`: every disk that is in, whether it can be written
+    to or not. `node_count`: the nodes of these, dead or alive."""
 
     described: ClusterDescribed
     disks: Mapping[int, DiskPlace]
@@ -59,6 +64,7 @@ class ClusterView:
         self._seen_s = 0.0
         self._refreshing: asyncio.Task[ClusterState] | None = None
         self._avoided_until_s: dict[str, float] = {}
+        self._refused_until_s: dict[int, tuple[Obstacle, float]] = {}
 
     @property
     def latest(self) -> ClusterState | None:
@@ -98,9 +104,14 @@ class ClusterView:
         return self._state.disks.get(disk) if self._state else None
 
     def targets(self, state: ClusterState) -> list[Target]:
-        """Disks for new shards. Avoided nodes count only where fewer than two would remain."""
-        good = [target for target in state.targets if not self.is_avoided(target.node)]
-        return good if len({target.node for target in good}) >= 2 else list(state.targets)
+        """Disks for new shards; of weight 0 those that take none, full ones say.
+
+        Avoided nodes count only where fewer than two would remain.
+        """
+        known = [self._as_seen(target) for target in state.targets]
+        good = [target for target in known if not self.is_avoided(target.node)]
+        nodes = {target.node for target in good if target.weight > 0}
+        return good if len(nodes) >= _NODES_MIN else known
 
     def is_living(self, node: str) -> bool:
         """Whether a request to that node should succeed, as far as is known."""
@@ -116,6 +127,10 @@ class ClusterView:
         if self._avoided_until_s:
             self._avoided_until_s.pop(node, None)
 
+    def note_refusal(self, disk: int, obstacle: Obstacle) -> None:
+        """That disk has just refused a shard for this reason; the leader may not know yet."""
+        self._refused_until_s[disk] = (obstacle, self._clock.monotonic_s() + AVOID_S)
+
     def is_avoided(self, node: str) -> bool:
         """Whether it failed within the last AVOID_S."""
         until_s = self._avoided_until_s.get(node)
@@ -126,6 +141,13 @@ class ClusterView:
         if self._refreshing is not None:
             self._refreshing.cancel()
             await asyncio.wait({self._refreshing})
+
+    def _as_seen(self, target: Target) -> Target:
+        """The target as its own last refusal shows it."""
+        obstacle, until_s = self._refused_until_s.get(target.disk, (Obstacle.NONE, 0.0))
+        if target.weight <= 0 or self._clock.monotonic_s() >= until_s:
+            return target
+        return replace(target, weight=0.0, obstacle=obstacle)
 
     def _refresh_task(self) -> asyncio.Task[ClusterState]:
         """The question under way, shared by all who wait."""
@@ -163,19 +185,28 @@ def index_cluster(described: ClusterDescribed) -> ClusterState:
 
 def _targets(nodes: Iterable[NodeInfo]) -> Iterable[Target]:
     for node in nodes:
-        if node.health not in _MAY_LIVE:
-            continue
         for disk in node.disks:
-            weight = _weight(disk, is_heard=node.health == "up")
-            if weight > 0:
-                yield Target(disk=disk.disk, node=node.node, zone=node.zone, weight=weight)
+            if disk.state != "in":
+                continue
+            obstacle = _obstacle(node, disk)
+            weight = _weight(node, disk) if obstacle is Obstacle.NONE else 0.0
+            yield Target(disk.disk, node.node, node.zone, weight, obstacle)
 
 
-def _weight(disk: DiskInfo, *, is_heard: bool) -> float:
-    """A disk's share of new shards; 0: none."""
-    if disk.state != "in":
-        return 0.0
-    if not is_heard:
+def _obstacle(node: NodeInfo, disk: DiskInfo) -> Obstacle:
+    """Why a disk takes no new shards."""
+    if node.health not in _MAY_LIVE:
+        return Obstacle.SILENT
+    if node.health != "up":
         # A new leader has heard nobody yet; writes must not stop for that second.
-        return max(disk.capacity_bytes, 1) / _GIB
-    return disk.free_bytes / _GIB if disk.writable else 0.0
+        return Obstacle.NONE
+    if disk.problem:
+        return Obstacle.READ_ONLY
+    has_room = disk.writable and disk.free_bytes >= ROOM_BYTES_MIN
+    return Obstacle.NONE if has_room else Obstacle.FULL
+
+
+def _weight(node: NodeInfo, disk: DiskInfo) -> float:
+    """The share of new shards of a disk that takes some."""
+    size_bytes = disk.free_bytes if node.health == "up" else disk.capacity_bytes
+    return max(size_bytes, 1) / _GIB

@@ -2,6 +2,7 @@
 
 from frontend.cluster import ClusterView
 from osscore.errors import StoreError
+from osscore.placement import Obstacle
 from ossd.clock import Clock
 from ossd.health import Check
 
@@ -18,6 +19,7 @@ class Readiness:
         self._cluster = cluster
         self._clock = clock
         self._problem = "the metanodes have not answered yet"
+        self._has_served = False
 
     def checks(self) -> dict[str, Check]:
         """By name; see `health_routes`."""
@@ -40,8 +42,18 @@ class Readiness:
         return self._problem or "no metadata leader answers"
 
     def _check_blobs(self) -> str | None:
+        """Whether enough daemons take part.
+
+        A full store reads and deletes, which is the way out of it, so full disks count. So do
+        read-only ones, but not at the start, when every disk is read-only for a moment.
+        """
+        obstacles = {Obstacle.NONE, Obstacle.FULL}
+        if self._has_served:
+            obstacles.add(Obstacle.READ_ONLY)
         latest = self._cluster.latest
-        nodes = {target.node for target in latest.targets} if latest else set()
+        targets = latest.targets if latest else ()
+        nodes = {target.node for target in targets if target.obstacle in obstacles}
         if len(nodes) >= _NODES_MIN:
+            self._has_served = True
             return None
         return f"{len(nodes)} blob daemons can be written to, {_NODES_MIN} are needed"

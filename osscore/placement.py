@@ -12,22 +12,36 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
-from osscore.errors import TooFewNodes
+from osscore.errors import DiskFailing, DiskFull, TooFewNodes, Unavailable
 from osscore.model import Coding, CodingKind, Profile, reed_solomon, replicas
 
 _NODES_MIN = 2
 _NODES_FOR_WIDE_DEFAULT = 6
 
 
+class Obstacle(Enum):
+    """Why a disk takes no new shards; the value is the word for people."""
+
+    NONE = "writable"
+    FULL = "full"
+    READ_ONLY = "read-only"
+    SILENT = "silent"
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A living disk with room: its catalog number, its node and zone, and its share."""
+    """A disk that may get shards: its catalog number, its node and zone, and its share.
+
+    `weight` 0: none. `obstacle`: why so.
+    """
 
     disk: int
     node: str
     zone: str
     weight: float
+    obstacle: Obstacle = Obstacle.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +65,16 @@ def default_profile(node_count: int) -> Profile:
 def place(stripe: bytes, profile: Profile, targets: Sequence[Target]) -> Placement:
     """Choose a disk for every shard of a new stripe.
 
-    `targets` are the living disks with room; those of no weight are left out. Shards go to
-    distinct nodes, then distinct zones. With fewer nodes than shards they are spread as evenly
-    as possible, as long as the loss of any one node costs at most m shards; else the stripe is
-    written as replicas on distinct nodes. The same arguments give the same answer, in whatever
-    order the targets come. Raises TooFewNodes below two nodes.
+    `targets` are the disks; those of no weight get nothing. Shards go to distinct nodes, then
+    distinct zones. With fewer nodes than shards they are spread as evenly as possible, as long
+    as the loss of any one node costs at most m shards; else the stripe is written as replicas
+    on distinct nodes. The same arguments give the same answer, in whatever order the targets
+    come. Below two nodes it raises what hinders it: DiskFull, DiskFailing, TooFewNodes.
     """
     usable = [target for target in targets if target.weight > 0]
     nodes = {target.node for target in usable}
     if len(nodes) < _NODES_MIN:
-        raise TooFewNodes(_what_is_missing(profile, nodes, len(targets) - len(usable)))
+        raise _refusal(profile, targets)
     coding = reed_solomon(profile)
     if -(-coding.shard_count // len(nodes)) > profile.parity_count:
         coding = replicas(max(_NODES_MIN, min(len(nodes), profile.parity_count + 1)))
@@ -132,11 +146,37 @@ def _draw(seed: bytes, target: Target) -> float:
     return -math.log(uniform) / target.weight
 
 
-def _what_is_missing(profile: Profile, nodes: set[str], full_disks: int) -> str:
-    living = ", ".join(sorted(nodes)) or "none"
-    message = (
+def _refusal(profile: Profile, targets: Sequence[Target]) -> Unavailable:
+    """The error of the easiest remedy that would suffice: room, then working disks, then
+    living nodes."""
+    nodes = _nodes_by_obstacle(targets)
+    message = _what_is_missing(profile, nodes)
+    at_hand = len(nodes[Obstacle.NONE]) + len(nodes[Obstacle.FULL])
+    if at_hand >= _NODES_MIN:
+        return DiskFull(message)
+    if at_hand + len(nodes[Obstacle.READ_ONLY]) >= _NODES_MIN:
+        return DiskFailing(message)
+    return TooFewNodes(message)
+
+
+def _nodes_by_obstacle(targets: Sequence[Target]) -> dict[Obstacle, list[str]]:
+    """Each node once, by what hinders its best disk."""
+    found: dict[Obstacle, list[str]] = {obstacle: [] for obstacle in Obstacle}
+    seen: set[str] = set()
+    for obstacle, nodes in found.items():  # from the least hindrance to the greatest
+        nodes += sorted({target.node for target in targets if target.obstacle is obstacle} - seen)
+        seen.update(nodes)
+    return found
+
+
+def _what_is_missing(profile: Profile, nodes: dict[Obstacle, list[str]]) -> str:
+    rest = [
+        f"; {obstacle.value}: {', '.join(names)}"
+        for obstacle, names in nodes.items()
+        if names and obstacle is not Obstacle.NONE
+    ]
+    return (
         f"Storing with profile {profile} needs at least {_NODES_MIN} living blob daemons "
         f"with a writable disk (all {profile.shard_count} for full protection); "
-        f"living now: {living}."
+        f"writable now: {', '.join(nodes[Obstacle.NONE]) or 'none'}{''.join(rest)}."
     )
-    return f"{message} {full_disks} disks have no weight." if full_disks else message

@@ -14,6 +14,9 @@ from frontend.flows.store import Store
 from osscore.errors import (
     BadDigest,
     DeadlineExceeded,
+    DiskFailing,
+    DiskFull,
+    DiskRefused,
     OutcomeUnknown,
     PeerUnreachable,
     QuorumLost,
@@ -21,13 +24,14 @@ from osscore.errors import (
 )
 from osscore.model import ShardIdentity, Slot, SlotState
 from osscore.names import StripeId
-from osscore.placement import Placement, Target, replacement
+from osscore.placement import Obstacle, Placement, Target, replacement
 from osscore.quorum import acknowledged
 
 TARGETS_PER_SHARD_MAX = 4
 LATE_S = 30.0
 """How long a shard may still travel after its write was acknowledged without it."""
 _SILENT = (PeerUnreachable, DeadlineExceeded)
+_READ_ONLY = (DiskFailing, DiskRefused)
 _WORTH_REPEATING = (OutcomeUnknown, BadDigest)
 
 
@@ -145,6 +149,10 @@ class ShardFan:
         if isinstance(error, _SILENT):
             self._failed_nodes.add(target.node)
             self._store.cluster.note_failure(target.node)
+        elif isinstance(error, DiskFull):
+            self._store.cluster.note_refusal(target.disk, Obstacle.FULL)
+        elif isinstance(error, _READ_ONLY):
+            self._store.cluster.note_refusal(target.disk, Obstacle.READ_ONLY)
 
     def _elsewhere(self, index: int) -> Target | None:
         others = [target for other, target in enumerate(self._at) if other != index]

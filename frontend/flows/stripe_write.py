@@ -20,7 +20,8 @@ async def write_stripe(
     """Store the shards of `plain`; answers a draft that meets the acknowledgement rule.
 
     A stripe whose quorum fails is placed anew under a fresh id, around what has just failed.
-    `digest`: BLAKE3-256 of `plain` where it is known. Raises TooFewNodes, QuorumLost.
+    `digest`: BLAKE3-256 of `plain` where it is known. Raises QuorumLost, DiskFull, DiskFailing,
+    TooFewNodes.
     """
     for attempt in range(1, WRITES_MAX + 1):
         try:

@@ -116,7 +116,7 @@ def _describe(
 
 
 def _describe_disk(row: tuple[int, bytes, str, int], soft: DiskSoft | None) -> DiskInfo:
-    """A disk nobody has reported yet counts as full and unwritable."""
+    """A disk nobody has reported yet takes no writes."""
     disk, uuid, state, capacity_bytes = row
     return DiskInfo(
         disk=disk,
@@ -125,5 +125,5 @@ def _describe_disk(row: tuple[int, bytes, str, int], soft: DiskSoft | None) -> D
         capacity_bytes=soft.capacity_bytes if soft else capacity_bytes,
         free_bytes=soft.free_bytes if soft else 0,
         writable=soft.writable if soft else False,
-        problem=soft.problem if soft else "",
+        problem=soft.problem if soft else "not reported yet",
     )

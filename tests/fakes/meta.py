@@ -3,7 +3,7 @@
 `CatalogRpc` is an Rpc for MetaClient; every metanode URL leads to the same catalog. Tests
 reach `catalog` and `heartbeats` directly, and may bend what is answered:
 `is_reachable` False is a lost quorum, `order` replaces the (generation, applied index) of
-query replies.
+query replies, `soft` is what the leader heard of nodes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,6 +44,7 @@ class CatalogRpc:
         self.heartbeats: list[Heartbeat] = []
         self.is_reachable = True
         self.order: tuple[int, int] | None = None
+        self.soft = SoftState()
         self._clock = clock
         if not self.catalog.applied_index:
             self.apply(
@@ -108,7 +109,7 @@ class CatalogRpc:
         return self.catalog.apply(index, msgspec.msgpack.encode(batch))
 
     def _query(self, request: QueryRequest) -> QueryReply:
-        head, answers = self.catalog.answer_with_head(request.queries, soft=SoftState())
+        head, answers = self.catalog.answer_with_head(request.queries, soft=self.soft)
         generation, applied_index = self.order or (head.generation, head.applied_index)
         return QueryReply(
             generation=generation,

@@ -6,6 +6,7 @@ import pytest
 
 from frontend.cluster import ClusterView, index_cluster
 from osscore.errors import NoLeader
+from osscore.placement import Obstacle
 from raftmeta.queries import ClusterDescribed, DiskInfo, NodeInfo
 from tests.frontend.harness import World, run
 
@@ -46,7 +47,14 @@ def described(**health: str) -> ClusterDescribed:
 
 def test_only_what_may_live_takes_new_shards() -> None:
     state = index_cluster(described(a="up", b="down", c="suspect", d="unknown"))
-    assert {target.node for target in state.targets} == {"a", "d"}
+    obstacles = {target.node: target.obstacle for target in state.targets}
+    assert obstacles == {
+        "a": Obstacle.NONE,
+        "b": Obstacle.SILENT,
+        "c": Obstacle.SILENT,
+        "d": Obstacle.NONE,
+    }
+    assert {target.node for target in state.targets if target.weight > 0} == {"a", "d"}
     assert (state.node_count, set(state.disks)) == (4, {1, 2, 3, 4})
 
 

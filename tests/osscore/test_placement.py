@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osscore.errors import TooFewNodes
+from osscore.errors import DiskFailing, DiskFull, TooFewNodes
 from osscore.model import CodingKind, Profile, reed_solomon, replicas
-from osscore.placement import Target, default_profile, place, replacement
+from osscore.placement import Obstacle, Target, default_profile, place, replacement
 from osscore.quorum import acknowledged
 
 PROFILES = st.sampled_from(
@@ -163,6 +163,36 @@ def test_below_two_nodes_the_error_says_what_is_missing(targets):
     assert "4+2" in raised.value.message
     assert "at least 2 living blob daemons" in raised.value.message
     assert ("n0" if targets else "none") in raised.value.message
+
+
+def hindered(**obstacles: Obstacle) -> list[Target]:
+    """A disk a node; `a_2` is the second disk of a."""
+    return [
+        Target(number, name[0], "z", float(obstacle is Obstacle.NONE), obstacle)
+        for number, (name, obstacle) in enumerate(obstacles.items(), start=1)
+    ]
+
+
+NONE, FULL, READ_ONLY, SILENT = Obstacle
+
+
+@pytest.mark.parametrize(
+    ("targets", "kind", "told"),
+    [
+        (hindered(a=FULL, b=FULL), DiskFull, "writable now: none; full: a, b."),
+        (hindered(a=NONE, b=FULL, c=SILENT), DiskFull, "now: a; full: b; silent: c."),
+        (hindered(a=FULL, b=READ_ONLY), DiskFailing, "now: none; full: a; read-only: b."),
+        (hindered(a=NONE, b=READ_ONLY, c=READ_ONLY), DiskFailing, "now: a; read-only: b, c."),
+        (hindered(a=NONE, b=SILENT), TooFewNodes, "now: a; silent: b."),
+        (hindered(a=FULL, b=SILENT, c=SILENT), TooFewNodes, "none; full: a; silent: b, c."),
+        (hindered(a=FULL, a_2=NONE, b=READ_ONLY, b_2=FULL), DiskFull, "now: a; full: b."),
+    ],
+)
+def test_the_error_is_of_the_easiest_remedy_and_names_every_cause(targets, kind, told):
+    with pytest.raises(kind) as raised:
+        place(stripe_of(1), Profile(2, 1), targets)
+    assert type(raised.value) is kind
+    assert told in raised.value.message
 
 
 def test_writes_go_on_with_one_node_of_three_dead():
