@@ -15,8 +15,8 @@ $(STAMP): pyproject.toml .ci/constraints.txt
 	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt -e '.[dev]'
 	touch $@
 
-demo: $(STAMP) ## a real cluster: put, get, ls, versions, through the death of the leader
-	PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/quickstart.sh
+demo: $(STAMP) ## two versions of FILE (or of a file found here) through three deaths (1 min)
+	$(BIN)/python -m tests.demo "$$FILE"
 
 check: $(STAMP) ## lint and types
 	$(BIN)/ruff check .
