@@ -60,6 +60,7 @@ class Handler(AnsweringHandler):
         self.body = b""
         self._pieces: list[bytes] = []
         self._received_bytes = 0
+        self._refused_bytes = 0
         self._declared_bytes = _declared_bytes(request)
         self._refusal: StoreError | None = None
         self._verb: Verb = self._no_verb
@@ -104,7 +105,10 @@ class Handler(AnsweringHandler):
         self._body_begun = True
         if not self._answered_early:
             await self._take(chunk)
-        elif self._received_bytes > LINGER_BYTES:
+            return
+        # What was taken before the refusal does not count: a large body is refused late.
+        self._refused_bytes += len(chunk)
+        if self._refused_bytes > LINGER_BYTES:
             self._end_early()
 
     async def _take(self, chunk: bytes) -> None:

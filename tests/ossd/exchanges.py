@@ -23,6 +23,8 @@ class Streaming(StreamHandler):
             seen["bytes"] = count
             if how == "early" and count > 100_000:
                 raise NoSuchKey
+            if how == "late" and count > 9_000_000:
+                raise NoSuchKey
             if how == "blocked":
                 await seen["gate"].wait()
         self.reply_json({"bytes": count})

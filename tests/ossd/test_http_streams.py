@@ -52,6 +52,16 @@ async def test_the_early_answer_is_not_lost_by_what_the_client_still_sends():
         assert (status, code(body)) == (404, "NoSuchKey")
 
 
+async def test_a_refusal_in_the_middle_of_a_large_body_leaves_the_client_as_much_time():
+    assert LINGER_BYTES < 9_000_000
+    async with serving(streaming({}), linger_s=30) as server, raw(server) as client:
+        await client.send(put("/stream/late", 17_000_000))
+        for _ in range(17):
+            await client.send(bytes(1_000_000))
+        status, _, body = await client.answer()
+        assert (status, code(body)) == (404, "NoSuchKey")
+
+
 async def test_a_refused_client_that_never_stops_is_cut():
     async with serving(streaming({}), linger_s=30) as server, raw(server) as client:
         await client.send(put("/stream/early", 1 << 40))
