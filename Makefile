@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check unit cluster torture torture-proof bench clean
+.PHONY: help demo test check unit cluster big torture torture-proof bench clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -31,6 +31,9 @@ unit: $(STAMP) ## the tests without real processes
 
 cluster: $(STAMP) ## the tests with real processes
 	$(BIN)/python -m pytest -q -m cluster tests
+
+big: $(STAMP) ## 5 GiB (or SIZE) in and out: each byte the same, no process above 300 MiB (10 min)
+	$(BIN)/python -m tests.big $(if $(SIZE),--size=$(SIZE))
 
 torture: $(STAMP) ## kill loops: 100 leaders, 50 times all, 50 rolling, 6 wipes, 30 blob daemons (20 min)
 	$(BIN)/python -m tests.torture
