@@ -13,6 +13,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,9 @@ def arguments() -> argparse.Namespace:
         "--judge-from", type=int, default=20, help="fewer leader kills say nothing of latency"
     )
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument(
+        "--keep-going", action="store_true", help="do not stop at the first broken promise"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the folder for a look")
     return parser.parse_args()
 
@@ -73,14 +78,20 @@ async def torture(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         rng.shuffle(plan)
         for number, fault in enumerate(plan):
             await asyncio.sleep(rng.uniform(0.0, 0.5))
-            await _inflict(fault, cluster, rng, first_writes)
+            with _as_violation(ledger, after=fault):
+                await _inflict(fault, cluster, rng, first_writes)
             _say(f"{number + 1}/{len(plan)} {fault}: {ledger.counts}")
-            if ledger.violations:
+            if ledger.violations and not options.keep_going:
                 break
         await workload.stop()
-        await cluster.settle()
-        await verify(ledger, cluster.endpoints()[0], session)
-        await cluster.settle()
+        # Whatever was seen so far: what was promised is counted all the same.
+        for step in (
+            cluster.settle(),
+            verify(ledger, cluster.endpoints()[0], session),
+            cluster.settle(),
+        ):
+            with _as_violation(ledger, after="the faults"):
+                await step
     return {
         "seed": options.seed,
         "faults": {kind: plan.count(kind) for kind in sorted(set(plan))},
@@ -90,6 +101,15 @@ async def torture(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "first_write_s": _latencies(first_writes, ledger, options.judge_from),
         "violations": ledger.violations,
     }
+
+
+@contextmanager
+def _as_violation(ledger: Ledger, *, after: str) -> Iterator[None]:
+    """A cluster that does not come back has broken its promise, too."""
+    try:
+        yield
+    except (TimeoutError, aiohttp.ClientError) as error:
+        ledger.violation(f"after {after}: {error!r}")
 
 
 async def _inflict(

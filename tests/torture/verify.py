@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections import Counter
 from typing import Any
 from urllib.parse import quote
 
@@ -18,7 +19,10 @@ async def verify(ledger: Ledger, endpoint: str, session: aiohttp.ClientSession) 
 
     async def worker() -> None:
         for name in waiting:
-            await _verify_key(name, ledger, endpoint, session)
+            try:
+                await _verify_key(name, ledger, endpoint, session)
+            except (TimeoutError, aiohttp.ClientError) as error:
+                ledger.violation(f"{name}: cannot be read at the end: {error!r}")
 
     async with asyncio.TaskGroup() as group:
         for _ in range(PARALLEL):
@@ -38,28 +42,33 @@ async def _verify_key(
 
 def judge(entry: KeyLedger, versions: list[dict[str, Any]]) -> list[str]:
     """What is wrong with a key whose versions are these (any order)."""
+    numbers = [version["version"] for version in versions]
+    bodies = [(v["version"], v["etag"]) for v in versions if not v["is_marker"]]
+    found = dict(bodies)
     problems = []
-    digests = [v["etag"] for v in versions if not v["is_marker"]]
-    numbers = {v["etag"]: v["version"] for v in versions if not v["is_marker"]}
-    if len(set(digests)) != len(digests):
-        problems.append("a PUT was applied twice")
-    if len({v["version"] for v in versions}) != len(versions):
+    if len(set(numbers)) != len(numbers):
         problems.append("a version number was given twice")
-    for digest, number in entry.acknowledged.items():
-        if digest in entry.removed:
-            if digest in numbers:
+    strangers = Counter(digest for number, digest in bodies if number not in entry.acknowledged)
+    for number, digest in entry.acknowledged.items():
+        if number in entry.removed:
+            if number in found:
                 problems.append(f"version {number} came back after its removal")
-        elif digest not in numbers:
-            if digest not in entry.maybe_removed:
+        elif number not in found:
+            if strangers[digest] > entry.unknown[digest]:
+                strangers[digest] -= 1
+                problems.append(f"version {number} now has another number")
+            elif number not in entry.maybe_removed:
                 problems.append(f"acknowledged version {number} is lost")
-        elif numbers[digest] != number:
-            problems.append(f"version {number} now has number {numbers[digest]}")
-    strangers = set(digests) - entry.contents()
-    if strangers:
-        problems.append(f"versions nobody wrote: {strangers}")
+        elif found[number] != digest:
+            problems.append(f"acknowledged version {number} is lost: another has its number")
+    for digest in strangers - entry.unknown:
+        known = digest in entry.contents()
+        problems.append("a PUT was applied twice" if known else f"nobody wrote {digest}")
     markers = sum(v["is_marker"] for v in versions)
     if not entry.markers <= markers <= entry.markers + entry.maybe_markers:
-        problems.append(f"{markers} markers instead of {entry.markers}+{entry.maybe_markers}")
+        what = "lost" if markers < entry.markers else "applied twice"
+        promised = f"{entry.markers}+{entry.maybe_markers}"
+        problems.append(f"a DELETE was {what}: {markers} markers instead of {promised}")
     return problems
 
 
