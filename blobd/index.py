@@ -5,7 +5,8 @@ SQLite below, to which they are flushed in batches, out of the way of acknowledg
 each volume it keeps how far it has been taken in (`scanned_to`); what lies behind is
 scanned at the next start. Lost or stale: rebuilt from the volumes (`blobd.recovery`).
 
-Plain sqlite3 with fixed statements: this is the hot path of every read.
+Plain sqlite3 with fixed statements: this is the hot path of every read. Only the tables are
+made through sqlite-utils (docs/adr/0007), loaded for that alone.
 """
 
 import sqlite3
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 from blobd.record import HEAD_BYTES, record_bytes
 from osscore.model import BLOCK_BYTES
+from ossd.lean_import import absent
 
 IN_MEMORY = Path(":memory:")
 """Index path for a store that rebuilds its index at each start."""
@@ -368,7 +370,7 @@ class Index:
     def _load(self) -> None:
         (version,) = self._writer.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            self._writer.executescript(f"{_SCHEMA} PRAGMA user_version = {LAYOUT_VERSION};")
+            _make_tables(self._writer)
         elif version != LAYOUT_VERSION:
             raise IndexUnusable(f"index layout {version}, not {LAYOUT_VERSION}")
         for number, salt, scanned_to, sealed, foreign in self._writer.execute(
@@ -382,6 +384,15 @@ class Index:
                 use.tombstone_count = count
             else:
                 use.shard_count, use.shard_bytes = count, size_bytes
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    with absent("numpy"):
+        from sqlite_utils import Database
+    store = Database(connection, recursive_triggers=False, execute_plugins=False)
+    with store.atomic():
+        store.executescript(_SCHEMA)
+        store.execute(f"PRAGMA user_version = {LAYOUT_VERSION}")
 
 
 def _connect(name: str) -> sqlite3.Connection:

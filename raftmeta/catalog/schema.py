@@ -1,10 +1,20 @@
-"""The tables, and how a catalog file is made and opened (docs/formats/catalog.md)."""
+"""The tables, and how a catalog file is made and opened (docs/formats/catalog.md).
+
+sqlite-utils runs the steps from one schema to the next (docs/adr/0007); everything else is
+plain sqlite3, so a process that finds its file up to date never loads it.
+"""
 
 import sqlite3
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from osscore.errors import CorruptCatalog
 from ossd.disk import Disk
+from ossd.lean_import import absent
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 SCHEMA_VERSION = 1
 PAGE_BYTES = 4096
@@ -211,6 +221,16 @@ CREATE VIEW current_objects AS
 """
 
 
+def _make_tables(store: "Database") -> None:
+    store.executescript(_TABLES)
+
+
+Step = Callable[["Database"], None]
+STEPS: tuple[Step, ...] = (_make_tables,)
+"""STEPS[n] takes a file from schema n to n + 1. Replicas take it apart from each other and
+must end with the same rows: no step may read a clock, dice, or anything but the file."""
+
+
 def create_if_missing(path: Path, disk: Disk) -> None:
     """Make an empty file of mode 0600: SQLite gives its -wal and -shm the same mode."""
     if not disk.exists(path):
@@ -220,14 +240,15 @@ def create_if_missing(path: Path, disk: Disk) -> None:
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
-    """The one connection that changes the catalog; makes the tables in an empty file.
+    """The one connection that changes the catalog; makes the tables in an empty file, and
+    brings one of an older schema up to date.
 
-    Raises CorruptCatalog for a file of another schema.
+    Raises CorruptCatalog for a file of a newer schema.
     """
     db = _connect(path)
     if _schema_version(db) == 0:
         db.executescript(_BEFORE_TABLES)
-        db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    migrate(db, STEPS)
     _check_version(db, path)
     db.execute("PRAGMA journal_mode = WAL")
     # The Raft log is the durable record: losing the tail of the WAL only means applying
@@ -235,6 +256,21 @@ def open_writer(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
     return db
+
+
+def migrate(db: sqlite3.Connection, steps: Sequence[Step]) -> None:
+    """Take the steps that the file has not taken, each in one transaction with its number."""
+    taken = _schema_version(db)
+    if taken >= len(steps):
+        return
+    with absent("numpy"):
+        from sqlite_utils import Database
+    # Neither plugins of whoever installed some, nor PRAGMAs we did not choose.
+    store = Database(db, recursive_triggers=False, execute_plugins=False)
+    for number, step in enumerate(steps[taken:], start=taken + 1):
+        with store.atomic():
+            step(store)
+            store.execute(f"PRAGMA user_version = {number}")
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
