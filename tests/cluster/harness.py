@@ -21,13 +21,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 import msgspec
+import pytest
 
 from osscore.errors import StoreError
 from ossd.clock import SystemClock, system_random
@@ -87,6 +89,24 @@ def answers(url: str) -> bool:
             return bool(answer.status == 200)
     except (OSError, urllib.error.URLError):
         return False
+
+
+@contextmanager
+def mounted(folder: Path, *arguments: str) -> Iterator[None]:
+    """A mount for the time of the block."""
+    if os.geteuid() != 0:
+        pytest.skip("not run: mounting a small or read-only file system needs root")
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", *arguments, str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def remount(folder: Path, mode: str) -> None:
+    """Make what is mounted there "ro" or "rw". Nobody may have a file of it open to write."""
+    subprocess.run(["mount", "-o", f"remount,bind,{mode}", str(folder)], check=True)
 
 
 @dataclass

@@ -9,8 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -32,7 +31,7 @@ from ossd.clock import SystemClock, system_random
 from ossd.rpc import AioRpc, check
 from raftmeta.client import MetaClient
 from raftmeta.queries import ClusterDescribed, DiskInfo, GetCluster
-from tests.cluster.harness import Cluster, Daemon, eventually, wait_until
+from tests.cluster.harness import Cluster, Daemon, eventually, mounted, remount, wait_until
 
 pytestmark = pytest.mark.cluster
 
@@ -93,19 +92,6 @@ def disks_in_catalog(cluster: Cluster) -> dict[str, DiskInfo]:
         return {disk.uuid.hex(): disk for node in described.nodes for disk in node.disks}
 
     return cluster.run(ask)
-
-
-@contextmanager
-def mounted(folder: Path, *arguments: str) -> Iterator[None]:
-    """A mount for the time of the block."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a file system needs root")
-    folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", *arguments, str(folder)], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_shards_survive_a_drain_and_the_daemon_exits_with_0(tmp_path: Path) -> None:
@@ -323,7 +309,9 @@ def test_a_full_disk_takes_shards_again_once_some_were_deleted(tmp_path: Path) -
         daemon.stop()
 
 
-def test_a_read_only_disk_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_a_read_only_disk_is_reported_the_rest_goes_on_and_repaired_it_takes_shards_again(
+    tmp_path: Path,
+) -> None:
     frozen = tmp_path / "blob-1" / "disk-0"
     with (
         mounted(frozen, "--bind", str(frozen)),
@@ -349,13 +337,31 @@ def test_a_read_only_disk_is_reported_and_the_rest_goes_on(tmp_path: Path) -> No
 
         with_blob(cluster, daemon, fill)
         assert daemon.stop() == 0
-        subprocess.run(["mount", "-o", "remount,bind,ro", str(frozen)], check=True)
+        remount(frozen, "ro")
         daemon.start()
         daemon.wait_ready()
         with_blob(cluster, daemon, look)
         wait_until(
             lambda: "ead-only" in disks_in_catalog(cluster)[uuid].problem,
             what="the leader to know that the disk is read-only",
+        )
+
+        async def look_repaired(blob: Blob) -> None:
+            repaired, _ = await blob.disks()
+            assert repaired.uuid == uuid and repaired.writable and not repaired.problem
+            assert await blob.get(uuid, shard) == b"before"
+            again = fresh()
+            await blob.put(uuid, again, b"after")
+            assert await blob.get(uuid, again) == b"after"
+
+        assert daemon.stop() == 0
+        remount(frozen, "rw")
+        daemon.start()
+        daemon.wait_ready()
+        with_blob(cluster, daemon, look_repaired)
+        wait_until(
+            lambda: disks_in_catalog(cluster)[uuid].writable,
+            what="the leader to know that the disk takes shards again",
         )
         daemon.stop()
 
