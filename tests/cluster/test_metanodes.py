@@ -1,22 +1,33 @@
 """Three real metanodes: forming, losing the leader, losing power, losing a folder, noise."""
 
 import asyncio
+import contextlib
 import os
+import re
 import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from osscore.errors import AlreadyFormed, BucketAlreadyExists, MetadataLowSpace
 from ossd.rpc import AioRpc
+from ossd.run import EXIT_FATAL, EXIT_REFUSED
 from raftmeta.catalog.catalog import Catalog
 from raftmeta.client import MetaClient, bootstrap
 from raftmeta.commands import CreateBucket, Done
 from raftmeta.identity import CATALOG_NAME
 from raftmeta.queries import BucketsListed, ClusterDescribed, GetCluster, ListBuckets
 from raftmeta.wire import Bootstrap
-from tests.cluster.harness import Cluster, Metanode, start_all, wait_until
+from tests.cluster.harness import (
+    Cluster,
+    Metanode,
+    mounted,
+    remount,
+    start_all,
+    wait_until,
+)
 
 pytestmark = pytest.mark.cluster
 
@@ -136,6 +147,82 @@ def test_nothing_grows_while_a_majority_of_metanodes_is_low_on_space(tmp_path: P
             assert cluster.leader() is leader
 
 
+def test_a_metanode_whose_disk_is_full_stops_and_says_so_and_the_others_go_on(
+    tmp_path: Path,
+) -> None:
+    """SAFETY rule 13: after a failed write of the journal the process stops."""
+    with ExitStack() as held:
+        for number in (1, 2, 3):
+            disk = tmp_path / f"meta-{number}"
+            held.enter_context(mounted(disk, "-t", "tmpfs", "-o", "size=16m", "tmpfs"))
+        # Else the leader would refuse growth before its disk is full, as the test above shows.
+        no_reserve = {"OSS_LOW_SPACE_BYTES": "0"}
+        cluster = held.enter_context(Cluster(tmp_path, environment=no_reserve))
+        cluster.form_metanodes(3)
+        expected = {"before"}
+        cluster.run(lambda client: create(client, "before"))
+        leader = cluster.leader()
+        follower = next(each for each in cluster.metanodes if each is not leader)
+        for number, victim in enumerate((follower, leader)):
+            filler = fill(victim.data)
+            name = f"while-{number}-is-full"
+            cluster.run(lambda client, name=name: create(client, name))
+            expected.add(name)
+            assert victim.wait_exit() == EXIT_FATAL
+            # The catalog says it in SQLite's words; which of both fails first is chance.
+            assert re.search("No space left on device|disk is full", victim.log.read_text())
+            cluster.run(lambda client, name=name: create(client, f"{name}-still"))
+            expected.add(f"{name}-still")
+            filler.unlink()
+            victim.start()
+            victim.wait_ready()
+            wait_until(lambda: same_applied(cluster), what=f"{victim.name} to catch up")
+        assert cluster.run(names) == expected
+        check_identical(cluster, tmp_path)
+
+
+def fill(folder: Path) -> Path:
+    """Take all that is left of a file system, as another program might."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        for size_bytes in (65536, 4096):
+            with contextlib.suppress(OSError):
+                while file.write(bytes(size_bytes)) == size_bytes:
+                    pass
+    return filler
+
+
+def check_identical(cluster: Cluster, folder: Path) -> None:
+    """Kill all metanodes; their catalogs have the same content."""
+    for metanode in cluster.metanodes:
+        metanode.kill()  # at once: an ordinary stop of the leader is an election
+    prints = {fingerprint(each, folder / f"look-{each.name}") for each in cluster.metanodes}
+    assert len(prints) == 1
+
+
+def test_a_metanode_on_a_read_only_disk_refuses_to_start_and_returns_once_it_is_repaired(
+    tmp_path: Path,
+) -> None:
+    disk = tmp_path / "meta-3"
+    with mounted(disk, "--bind", str(disk)), Cluster(tmp_path) as cluster:
+        cluster.form_metanodes(3)
+        cluster.run(lambda client: create(client, "before"))
+        victim = cluster.metanodes[2]
+        assert victim.stop() == 0
+        remount(disk, "ro")
+        victim.launch()
+        assert victim.wait_exit() == EXIT_REFUSED
+        assert "Read-only file system" in victim.log.read_text()
+        assert "Traceback" not in victim.log.read_text()
+        cluster.run(lambda client: create(client, "meanwhile"))
+        remount(disk, "rw")
+        victim.start()
+        victim.wait_ready()
+        wait_until(lambda: same_applied(cluster), what="the repaired one to catch up")
+        assert cluster.run(names) == {"before", "meanwhile"}
+        check_identical(cluster, tmp_path)
+
+
 def test_kill_of_all_three_loses_no_acknowledged_write(tmp_path: Path) -> None:
     with Cluster(tmp_path) as cluster:
         cluster.form_metanodes(3)
@@ -173,10 +260,7 @@ def test_a_wiped_metanode_joins_by_itself_and_becomes_identical(tmp_path: Path) 
         wiped.wait_ready()
         cluster.run(lambda client: create(client, "back-again"))
         wait_until(lambda: same_applied(cluster), what="the wiped one to catch up")
-        for metanode in cluster.metanodes:
-            metanode.kill()  # at once: an ordinary stop of the leader is an election
-        prints = {fingerprint(each, tmp_path / f"look-{each.name}") for each in cluster.metanodes}
-        assert len(prints) == 1
+        check_identical(cluster, tmp_path)
 
 
 def test_a_follower_behind_the_log_catches_up_by_a_copy(tmp_path: Path) -> None:
@@ -196,10 +280,7 @@ def test_a_follower_behind_the_log_catches_up_by_a_copy(tmp_path: Path) -> None:
         away.start()
         wait_until(lambda: same_applied(cluster), what="the late one to catch up", deadline_s=30)
         assert "caught_up" in away.log.read_text()
-        for metanode in cluster.metanodes:
-            metanode.kill()  # at once: an ordinary stop of the leader is an election
-        prints = {fingerprint(each, tmp_path / f"look-{each.name}") for each in cluster.metanodes}
-        assert len(prints) == 1
+        check_identical(cluster, tmp_path)
 
 
 def test_garbage_on_both_ports_harms_nothing(tmp_path: Path) -> None:

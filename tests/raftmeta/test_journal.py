@@ -1,5 +1,6 @@
 """What the journal promises: nothing durable is lost, nothing damaged is believed."""
 
+import errno
 import random
 from pathlib import Path
 
@@ -306,6 +307,41 @@ def test_full_disk_stops_the_journal_and_the_next_start_cuts_the_torn_record():
     journal.abandon()
     disk.capacity_bytes = 1 << 40
     assert reopen(disk).last_index == 2
+
+
+def test_disk_that_turns_read_only_stops_the_journal_and_costs_nothing_that_was_synced():
+    """ext4 does this after an error; what a kernel had not written is refused from then on."""
+    for act in (
+        lambda journal: journal.sync(),
+        lambda journal: journal.set_term(2, "b"),
+        lambda journal: (journal.truncate(2), journal.sync()),
+    ):
+        disk = SimulatedDisk()
+        journal = filled(disk, 3)
+        journal.append(4, 1, b"x")
+        disk.read_only = True
+        with pytest.raises(OSError) as refused:
+            act(journal)
+        assert refused.value.errno == errno.EROFS
+        disk.read_only = False
+        with pytest.raises(OSError, match="failed before"):
+            journal.sync()
+        journal.abandon()
+        for seed in range(5):
+            after = reopen(disk.power_cut(random.Random(seed)))
+            assert contents(after) == [(n, 1, b"entry %d" % n) for n in (1, 2, 3)]
+            assert (after.term, after.voted_for) == (1, "a")
+
+
+def test_journal_on_a_read_only_disk_does_not_open_and_opens_once_it_is_repaired():
+    disk = SimulatedDisk()
+    filled(disk, 3).close()
+    disk.read_only = True
+    with pytest.raises(OSError) as refused:
+        reopen(disk)
+    assert refused.value.errno == errno.EROFS
+    disk.read_only = False
+    assert reopen(disk).last_index == 3
 
 
 # --- cutting ------------------------------------------------------------------------------
