@@ -2,14 +2,13 @@
 
 import hashlib
 import http.client
-import re
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.big.room import peak_bytes
 from tests.cluster.local import LocalStore, noise, object_path, text, wait_for
 
 pytestmark = pytest.mark.cluster
@@ -21,7 +20,7 @@ SIZES = [
     *(STRIPE - 1, STRIPE, STRIPE + 1, 2 * STRIPE, 2 * STRIPE + 1, 5 * STRIPE + 3),
 ]
 FRONTEND = "frontend-1"
-MEMORY_MIB_MAX = 400
+MEMORY_MIB_MAX = 300
 PAUSED_S_MAX = 15.0
 
 
@@ -93,9 +92,10 @@ def test_memory_stays_flat_while_large_bodies_stream(store: LocalStore) -> None:
         got.update(part)
     connection.close()
     assert got.digest() == digest.digest()
-    status = Path(f"/proc/{store.node(FRONTEND)['pid']}/status").read_text()
-    peak = re.search(r"VmHWM:\s+(\d+) kB", status)
-    assert peak is not None and int(peak[1]) < MEMORY_MIB_MAX * 1024
+    # Peaks since each process began: whatever other tests have done to it counts as well.
+    peaks_mib = {node["id"]: peak_bytes(node["pid"]) // MIB for node in store.nodes()}
+    assert max(peaks_mib.values()) < MEMORY_MIB_MAX, peaks_mib
+    assert len(peaks_mib) == 10
     store.remove_for_good("native/large")
 
 

@@ -1,5 +1,6 @@
-"""Garbage on every port: dropped, hardly logged, and the service goes on beside it."""
+"""Garbage on every port: dropped, logged once, and the service goes on beside it."""
 
+import json
 import os
 import random
 import socket
@@ -18,13 +19,17 @@ pytestmark = pytest.mark.cluster
 LINES_MAX = 25
 """Lines one node may log for everything a test here does to it."""
 CONNECTIONS = 1000
+LOUDMOUTH = "127.0.0.2"
+"""Where noise comes from: a line is logged once for each peer, and others come from .1."""
 
 
 def ports(store: LocalStore) -> list[tuple[str, int]]:
-    """Every port of one node of each role; Raft's too."""
+    """Every port of every node, the frontend's first; Raft's too."""
     facts = store.facts()
-    urls = [facts["frontends"][0]["api"], facts["metanodes"][1]["http"], facts["blobs"][2]["http"]]
+    others = [*facts["metanodes"], *facts["blobs"]]
+    urls = [facts["frontends"][0]["api"], *(node["http"] for node in others)]
     addresses = [urlsplit(url).netloc for url in urls] + [m["raft"] for m in facts["metanodes"]]
+    assert len(addresses) == 13
     return [(host, int(port)) for host, _, port in (a.partition(":") for a in addresses)]
 
 
@@ -52,7 +57,7 @@ def filled(unharmed: LocalStore) -> LocalStore:
 
 def shout(address: tuple[str, int], sent: bytes) -> None:
     """Send bytes, take what comes until the peer closes or a moment has passed."""
-    with socket.create_connection(address, timeout=10) as peer:
+    with socket.create_connection(address, timeout=10, source_address=(LOUDMOUTH, 0)) as peer:
         peer.settimeout(0.05)
         try:
             peer.sendall(sent)
@@ -101,11 +106,21 @@ def noises() -> list[bytes]:
     ]
 
 
-def test_noise_on_every_port_is_dropped(filled: LocalStore) -> None:
+def test_noise_on_every_port_is_dropped_and_logged_once(filled: LocalStore) -> None:
+    sizes = filled.log_sizes()
     with serving(filled):
         for address in ports(filled):
             for sent in noises():
                 shout(address, sent)
+    metanodes = {node["id"] for node in filled.facts()["metanodes"]}
+    for node, lines in filled.logged_since(sizes).items():
+        events = [json.loads(line) for line in lines if LOUDMOUTH in line]
+        malformed = [event for event in events if event["event"] == "malformed_request"]
+        assert len(malformed) == 1, (node, malformed)
+        refused = [event["reason"] for event in events if event["event"] == "raft_link_refused"]
+        assert len(refused) == len(set(refused)), (node, refused)
+        assert bool(refused) == (node in metanodes), (node, refused)
+        assert len(events) == len(malformed) + len(refused), (node, events)
 
 
 def test_connections_left_half_way_do_not_keep_others_out(filled: LocalStore) -> None:
