@@ -42,7 +42,9 @@ class ObjectHandler(NativeHandler):
         bucket, key = self._name()
         await self.allow(UPLOAD, bucket)
         headers = self.request.headers
-        profile = headers.get(PROFILE_HEADER) or query.text(self.arguments, "profile")
+        # In a query string a bare '+' reads as a space.
+        asked = query.text(self.arguments, "profile").strip().replace(" ", "+")
+        profile = headers.get(PROFILE_HEADER) or asked
         request = PutRequest(
             bucket=bucket,
             key=key,

@@ -52,6 +52,13 @@ def test_bucket_profile_is_used(tmp_path: Path) -> None:
         more = {"X-Oss-Profile": "2+1"}
         await api("PUT", "/buckets/wide/objects/k", data=random_bytes(50_001), headers=more)
         assert len((await api("GET", "/locate/k?bucket=wide")).json) == 3
+        # A '+' that nobody encoded reads as a space, of a bucket as of an object.
+        assert (await api("PUT", "/buckets/bare?profile=3+2")).json["profile"] == "3+2"
+        for number, plus in enumerate(("+", "%2B"), start=2):
+            path = f"/buckets/wide/objects/k?profile=1{plus}1"
+            put = await api("PUT", path, data=random_bytes(50_000 + number))
+            assert put.status == 200
+            assert len((await api("GET", "/locate/k?bucket=wide")).json) == 2
         for bad in ("0+1", "x", "17+1"):
             headers = {"X-Oss-Profile": bad}
             answer = await api("PUT", "/objects/k", data=b"x", headers=headers)
