@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import buckets, cluster, objects
+from cli import buckets, cluster, listing, objects
 
 app = typer.Typer(
     name="ossctl",
@@ -28,8 +28,8 @@ VERBS: tuple[Callable[..., None], ...] = (
     objects.put,
     objects.get,
     objects.cat,
-    objects.ls,
-    objects.versions,
+    listing.ls,
+    listing.versions,
     objects.rm,
     objects.undelete,
     objects.stat,

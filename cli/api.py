@@ -3,13 +3,14 @@
 import asyncio
 import base64
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from cli.connection import Connection
-from osscore.errors import PeerUnreachable, StoreError, from_code
+from osscore.errors import OutcomeUnknown, PeerUnreachable, StoreError, Unavailable, from_code
 
 if TYPE_CHECKING:
     import aiohttp
@@ -18,6 +19,7 @@ T = TypeVar("T")
 CONNECT_S = 5.0
 SILENCE_S = 120.0
 """Longest wait for the next bytes of an answer."""
+READS = ("GET", "HEAD")
 
 
 class Api:
@@ -41,21 +43,35 @@ class Api:
 
         `path` is percent-encoded already. A streamed `body` is a function that starts it,
         so that it can be sent to another frontend when the first cannot be reached.
-        Raises the StoreError the answer names, or PeerUnreachable.
+        Raises the StoreError the answer names, PeerUnreachable, or OutcomeUnknown when the
+        answer to a change did not come.
         """
         response = await self._first_answer(method, path, query or {}, headers or {}, body)
         try:
+            if response.status >= 400 and method == "HEAD":
+                await self._raise_as_get(path, query, headers)
             if response.status >= 400:
                 raise await _error(response)
             yield response
         finally:
             response.release()
 
+    async def _raise_as_get(
+        self, path: str, query: Mapping[str, str] | None, headers: Mapping[str, str] | None
+    ) -> None:
+        # The answer to HEAD has no body, so only the status: GET also says what is missing.
+        async with self.request("GET", path, query=query, headers=headers):
+            pass  # it is there by now: the caller raises what HEAD said
+
     async def json(self, method: str, path: str, **options: Any) -> Any:
-        """The JSON of an answer, None when it has no body."""
+        """The JSON of an answer, None when it has no body. Raises as `request` does, and
+        StoreError where something else than this store's API answers."""
         async with self.request(method, path, **options) as response:
-            text = await response.text()
-            return json.loads(text) if text else None
+            text = await _text(response)
+            try:
+                return json.loads(text) if text else None
+            except ValueError as error:
+                raise _foreign(response) from error
 
     async def _first_answer(
         self,
@@ -68,6 +84,7 @@ class Api:
         import aiohttp
         from yarl import URL
 
+        why = ""
         for endpoint in self._endpoints:
             text = f"{endpoint}{path}"
             if query:
@@ -78,17 +95,18 @@ class Api:
                     URL(text, encoded=True),
                     headers=headers,
                     data=body() if callable(body) else body,
+                    # A refusal comes before the body: one that comes while we still send
+                    # may be lost with the connection.
+                    expect100=callable(body),
                     allow_redirects=False,
                 )
-            except aiohttp.ClientConnectorError:
-                continue  # never connected: the next frontend may have it
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+                why = _why_not_connected(error)  # the next frontend may have it
             except (aiohttp.ClientError, TimeoutError) as error:
-                raise PeerUnreachable(
-                    f"{endpoint} broke off: {error or type(error).__name__}"
-                ) from error
+                raise broken_off(method, endpoint, error) from error
         raise PeerUnreachable(
-            f"no frontend answers at {', '.join(self._endpoints)}; is the cluster running? "
-            "('ossctl up' starts a local one)"
+            f"no frontend answers at {', '.join(self._endpoints)} ({why}); is the cluster "
+            "running? ('ossctl up' starts a local one)"
         )
 
 
@@ -121,12 +139,58 @@ def run(connection: Connection, work: Callable[[Api], Awaitable[T]]) -> T:
     return asyncio.run(main())
 
 
+def broken_off(method: str, endpoint: str, error: Exception) -> Unavailable:
+    """What a connection that ended too soon means for who sent `method`."""
+    what = f"the connection to {endpoint} broke off ({error or type(error).__name__})"
+    if method in READS:
+        return PeerUnreachable(f"{what}; try again")
+    return OutcomeUnknown(f"{what}; whether it was done is not known: look, then try again")
+
+
+def _why_not_connected(error: Exception) -> str:
+    """A few words: aiohttp's own sentence repeats the address."""
+    cause = getattr(error, "os_error", None)
+    certificate = getattr(error, "certificate_error", None)
+    if certificate is not None:
+        return str(certificate)
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
+        return os.strerror(cause.errno).lower()
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CONNECT_S:.0f} s"
+    return str(cause.strerror if cause is not None and cause.strerror else cause or error)
+
+
+def _endpoint(response: "aiohttp.ClientResponse") -> str:
+    return str(response.url.origin())
+
+
+def _foreign(response: "aiohttp.ClientResponse") -> StoreError:
+    return StoreError(
+        f"{_endpoint(response)} answers {response.status}, but not as a frontend of this store; "
+        "is the endpoint right?"
+    )
+
+
+async def _text(response: "aiohttp.ClientResponse") -> str:
+    """A small body as text. Raises Unavailable when it breaks off."""
+    import aiohttp
+
+    try:
+        return await response.text(errors="replace")
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise broken_off(response.method, _endpoint(response), error) from error
+
+
 async def _error(response: "aiohttp.ClientResponse") -> StoreError:
-    text = await response.text(errors="replace")
+    text = await _text(response)
     try:
         found = json.loads(text)["error"]
         return from_code(found["code"], found["message"])
     except (ValueError, KeyError, TypeError):
-        kind = {401: "Unauthenticated", 403: "AccessDenied", 404: "NotFound", 503: "Unavailable"}
-        message = f"the server answered {response.status} {response.reason}"
-        return from_code(kind.get(response.status, "StoreError"), message)
+        # Not from a frontend, whose errors are JSON; a proxy before it may say these.
+        kind = {401: "Unauthenticated", 403: "AccessDenied", 503: "Unavailable"}
+        kind |= {502: "Unavailable", 504: "Unavailable"}
+        if response.status not in kind:
+            return _foreign(response)
+        message = f"{_endpoint(response)} answered {response.status} {response.reason}"
+        return from_code(kind[response.status], message)

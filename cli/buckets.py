@@ -10,7 +10,7 @@ from cli import api as http
 from cli.cluster import AsJson, Dir, Endpoint
 from cli.connection import connect
 from cli.output import console, errors_as_exit_codes, print_json, print_table
-from osscore.names import BucketName
+from cli.target import checked_profile, parse_bucket
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and remove buckets.")
 Name = Annotated[str, typer.Argument(help="3 to 63 of a-z, 0-9, '-', '.'.")]
@@ -26,7 +26,7 @@ def create(
 ) -> None:
     """Make an empty bucket."""
     with errors_as_exit_codes():
-        query = {"profile": profile} if profile else {}
+        query = {"profile": checked_profile(profile)} if profile else {}
         _change("PUT", name, query, "created", directory, endpoint, as_json)
 
 
@@ -62,7 +62,7 @@ def _change(
     endpoint: Endpoint,
     as_json: bool,
 ) -> None:
-    bucket = BucketName.parse(name)
+    bucket = parse_bucket(name)
     connection = connect(endpoint=endpoint, directory=directory, environ=os.environ)
     path = f"/buckets/{quote(bucket)}"
     http.run(connection, lambda api: api.json(method, path, query=query))

@@ -51,31 +51,42 @@ def up(
             _stay(cluster)
 
 
-def down(directory: Dir = None) -> None:
+def down(directory: Dir = None, as_json: AsJson = False) -> None:
     """Stop every process of the local cluster; the data stays."""
     with errors_as_exit_codes():
-        stop_all(local_cluster.load_required(cluster_folder(directory, os.environ)))
+        cluster = local_cluster.load_required(cluster_folder(directory, os.environ))
+        stopped = stop_all(cluster)
+        if as_json:
+            print_json({"stopped": stopped})
+        else:
+            said = f"{len(stopped)} processes stopped" if stopped else "nothing was running"
+            console().print(f"{said}; the data stays in {cluster.folder}", markup=False)
 
 
-def start(node: Node, directory: Dir = None) -> None:
+def start(node: Node, directory: Dir = None, as_json: AsJson = False) -> None:
     """Start one node of the local cluster again."""
     with errors_as_exit_codes():
         cluster = local_cluster.load_required(cluster_folder(directory, os.environ))
         found = cluster.node(node)
-        if _start_one(cluster, found):
+        is_started = _start_one(cluster, found)
+        if is_started:
             cluster.save()
         _wait_live(cluster, [found])
-        console().print(f"{node} runs (pid {found['pid']})", markup=False)
+        if as_json:
+            print_json({"id": node, "pid": found["pid"], "started": is_started})
+        else:
+            said = "runs" if is_started else "was running already"
+            console().print(f"{node} {said} (pid {found['pid']})", markup=False)
 
 
-def stop(node: Node, directory: Dir = None) -> None:
+def stop(node: Node, directory: Dir = None, as_json: AsJson = False) -> None:
     """Stop one node gently; it drains first."""
-    _signal(node, directory, signal.SIGTERM, "stopped")
+    _signal(node, directory, signal.SIGTERM, "stopped", as_json=as_json)
 
 
-def kill(node: Node, directory: Dir = None) -> None:
+def kill(node: Node, directory: Dir = None, as_json: AsJson = False) -> None:
     """End one node at once with SIGKILL, as a crash would."""
-    _signal(node, directory, signal.SIGKILL, "killed")
+    _signal(node, directory, signal.SIGKILL, "killed", as_json=as_json)
 
 
 def status(directory: Dir = None, endpoint: Endpoint = None, as_json: AsJson = False) -> None:
@@ -115,12 +126,17 @@ def _print_status(found: dict[str, Any]) -> None:
     print_table(["BLOB DAEMON", "STATE", "URL", "ZONE", "FREE", "CAPACITY", "PROBLEM"], rows)
 
 
-def _signal(name: str, directory: Path | None, how: signal.Signals, done: str) -> None:
+def _signal(
+    name: str, directory: Path | None, how: signal.Signals, done: str, *, as_json: bool
+) -> None:
     with errors_as_exit_codes():
         cluster = local_cluster.load_required(cluster_folder(directory, os.environ))
         node = cluster.node(name)
         was_running = local_process.stop(node["pid"], name, how=how)
-        console().print(f"{name} {done if was_running else 'was not running'}", markup=False)
+        if as_json:
+            print_json({"id": name, done: was_running})
+        else:
+            console().print(f"{name} {done if was_running else 'was not running'}", markup=False)
 
 
 def bring_up(
@@ -162,8 +178,7 @@ def bring_up(
 
 def _end(nodes: list[dict[str, Any]]) -> None:
     for node in nodes:
-        if local_process.is_running(node["pid"], node["id"]):
-            os.kill(node["pid"], signal.SIGTERM)
+        local_process.send(node["pid"], node["id"], signal.SIGTERM)
 
 
 def start_all(cluster: LocalCluster) -> list[dict[str, Any]]:
@@ -180,9 +195,13 @@ def start_all(cluster: LocalCluster) -> list[dict[str, Any]]:
                 )
     # Saved before the first start: ports and secrets must survive a crash of `up` itself.
     cluster.save()
-    for node in idle:
-        _start_one(cluster, node)
-        cluster.save()
+    try:
+        for node in idle:
+            _start_one(cluster, node)
+            cluster.save()
+    except BaseException:
+        _end(idle)
+        raise
     return idle
 
 
@@ -194,14 +213,15 @@ def _start_one(cluster: LocalCluster, node: dict[str, Any]) -> bool:
     return True
 
 
-def stop_all(cluster: LocalCluster) -> None:
-    """Stop frontends, then blob daemons, then metanodes; each may drain."""
+def stop_all(cluster: LocalCluster) -> list[str]:
+    """Stop frontends, then blob daemons, then metanodes; each may drain. Answers who ran."""
+    stopped = []
     for group in (cluster.frontends, cluster.blobs, cluster.metanodes):
-        running = [n for n in group if local_process.is_running(n["pid"], n["id"])]
-        for node in running:
-            os.kill(node["pid"], signal.SIGTERM)
+        running = [n for n in group if local_process.send(n["pid"], n["id"], signal.SIGTERM)]
         for node in running:
             local_process.wait_gone(node["pid"], node["id"])
+            stopped.append(node["id"])
+    return stopped
 
 
 def wait_ready(cluster: LocalCluster) -> None:

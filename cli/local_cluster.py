@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cli.connection import given
 from cli.local_process import Daemon
 from cli.output import UsageError
 
@@ -123,14 +124,20 @@ class LocalCluster:
 
     def environ(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The environment of every daemon: what `up` was given, and the secrets."""
-        return {
-            **environ,
-            **{name: value for name, value in self.environment.items() if name not in environ},
+        secret = {
             "OSS_CLUSTER_SECRET": (self.folder / "secret").read_text().strip(),
             "OSS_ROOT_ACCESS_KEY": self.root_access_key,
             "OSS_ROOT_SECRET_KEY": self.root_secret_key,
             "OSS_SYSTEM_TOKEN": self.system_token,
         }
+        # A role refuses a setting that it is given in both its forms.
+        passed = {k: v for k, v in environ.items() if k.removesuffix("_FILE") not in secret}
+        kept = {
+            name: value
+            for name, value in self.environment.items()
+            if name not in passed and f"{name}_FILE" not in passed
+        }
+        return {**passed, **kept, **secret}
 
 
 @contextmanager
@@ -166,11 +173,11 @@ def load(folder: Path) -> LocalCluster | None:
     try:
         found = json.loads(path.read_text())
         kept = json.loads((folder / "local.json").read_text())
+        return LocalCluster(folder=folder, environment=kept["environment"], **found)
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise UsageError(f"{path} is damaged: {error}") from error
-    return LocalCluster(folder=folder, environment=kept["environment"], **found)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is damaged: {error!r}") from error
 
 
 def load_required(folder: Path) -> LocalCluster:
@@ -187,17 +194,17 @@ def create(folder: Path, counts: Counts, environ: Mapping[str, str]) -> LocalClu
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(path.name not in ("secret", "logs") for path in folder.iterdir()):
         raise UsageError(f"{folder} is not empty and holds no cluster; choose another --dir")
-    secret = environ.get("OSS_CLUSTER_SECRET") or secrets.token_urlsafe(32)
+    secret = given(environ, "OSS_CLUSTER_SECRET") or secrets.token_urlsafe(32)
     _write_text(folder / "secret", secret)
     cluster = LocalCluster(
         folder=folder,
         frontends=[],
         metanodes=[],
         blobs=[],
-        root_access_key=environ.get("OSS_ROOT_ACCESS_KEY") or _access_key(),
-        root_secret_key=environ.get("OSS_ROOT_SECRET_KEY") or secrets.token_urlsafe(30),
-        system_token=environ.get("OSS_SYSTEM_TOKEN") or secrets.token_urlsafe(30),
-        environment={name: environ[name] for name in KEPT_ENVIRONMENT if name in environ},
+        root_access_key=given(environ, "OSS_ROOT_ACCESS_KEY") or _access_key(),
+        root_secret_key=given(environ, "OSS_ROOT_SECRET_KEY") or secrets.token_urlsafe(30),
+        system_token=given(environ, "OSS_SYSTEM_TOKEN") or secrets.token_urlsafe(30),
+        environment={name: value for name in KEPT_ENVIRONMENT if (value := given(environ, name))},
     )
     grow(cluster, counts)
     return cluster

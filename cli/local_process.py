@@ -66,10 +66,20 @@ def stop(pid: int, node: str, *, how: signal.Signals = signal.SIGTERM) -> bool:
 
     Raises DeadlineExceeded when it does not end within STOP_DEADLINE_S.
     """
+    if not send(pid, node, how):
+        return False
+    wait_gone(pid, node)
+    return True
+
+
+def send(pid: int, node: str, how: signal.Signals) -> bool:
+    """Signal it; False if it was not running."""
     if not is_running(pid, node):
         return False
-    os.kill(pid, how)
-    wait_gone(pid, node)
+    try:
+        os.kill(pid, how)
+    except ProcessLookupError:
+        return False  # it ended just now
     return True
 
 

@@ -1,12 +1,9 @@
-"""Commands on objects: put, get, cat, ls, versions, rm, undelete, stat."""
+"""Commands on objects: put, get, cat, rm, undelete, stat."""
 
-import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
@@ -14,24 +11,32 @@ from cli import api as http
 from cli.api import Api, object_path
 from cli.cluster import AsJson, Dir, Endpoint
 from cli.connection import connect
+from cli.fanout import each
+from cli.listing import objects_below
 from cli.output import (
     UsageError,
     console,
     errors_as_exit_codes,
     facts,
     human_bytes,
-    human_time,
     print_json,
-    print_table,
 )
-from cli.target import Target, parse_object, parse_prefix
+from cli.progress import progress
+from cli.target import (
+    Bucket,
+    Name,
+    Recursive,
+    Target,
+    checked_profile,
+    parse_object,
+    parse_prefix,
+)
 from cli.transfer import (
-    PARALLEL_FILES,
     Upload,
     fetch,
     fetch_to_file,
     local_path,
-    progress,
+    total_bytes,
     uploads,
 )
 from cli.transfer import (
@@ -39,11 +44,7 @@ from cli.transfer import (
 )
 from osscore.errors import NoSuchKey
 
-Bucket = Annotated[str | None, typer.Option("--bucket", "-b", help="Bucket (default: objects).")]
-Name = Annotated[str, typer.Argument(help="Object name, or oss://BUCKET/NAME.")]
 Version = Annotated[int | None, typer.Option("--version", min=1, help="Number of a version.")]
-Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Everything below.")]
-PAGE = "1000"
 
 
 def put(
@@ -69,29 +70,30 @@ def put(
         todo = _plan_uploads(paths, bucket, recursive=recursive)
         headers = {}
         if profile:
-            headers["X-Oss-Profile"] = profile
+            headers["X-Oss-Profile"] = checked_profile(profile)
         if content_type:
-            headers["Content-Type"] = content_type
-        sizes = [u.source.stat().st_size for u in todo if u.source]
-        total = sum(sizes) if len(sizes) == len(todo) else None
+            headers["Content-Type"] = _header_value(content_type)
+        http.run(connection, lambda api: _put_all(api, todo, headers, as_json=as_json))
 
-        async def work(api: Api) -> None:
-            with progress(total, shown=not as_json) as meter:
 
-                async def store(upload: Upload) -> None:
-                    found = await put_one(api, upload, headers=headers, meter=meter)
-                    if as_json:
-                        print_json(found)
-                    else:
-                        console().print(
-                            f"{upload.target}  version {found['version']}  "
-                            f"{human_bytes(found['size'])}",
-                            markup=False,
-                        )
+async def _put_all(api: Api, todo: list[Upload], headers: dict[str, str], *, as_json: bool) -> None:
+    with progress(total_bytes(todo), shown=not as_json) as meter:
 
-                await _each(todo, store)
+        async def store(upload: Upload) -> None:
+            found = await put_one(api, upload, headers=headers, meter=meter)
+            if as_json:
+                print_json(found)
+                return
+            size = human_bytes(found["size"])
+            console().print(f"{upload.target}  version {found['version']}  {size}", markup=False)
 
-        http.run(connection, work)
+        await each(todo, store, name=lambda upload: str(upload.source or upload.target))
+
+
+def _header_value(text: str) -> str:
+    if not text.isascii() or not text.isprintable():
+        raise UsageError(f"the content type {text!r} is not one line of ASCII")
+    return text
 
 
 def _plan_uploads(words: list[str], bucket: str | None, *, recursive: bool) -> list[Upload]:
@@ -112,7 +114,16 @@ def _plan_uploads(words: list[str], bucket: str | None, *, recursive: bool) -> l
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder")
     pairs = uploads(paths, base.key if base else None, recursive=recursive)
+    _refuse_same_names(pairs)
     return [Upload(path, Target(where, parse_object_key(key))) for path, key in pairs]
+
+
+def _refuse_same_names(pairs: list[tuple[Path, str]]) -> None:
+    seen: dict[str, Path] = {}
+    for path, key in pairs:
+        if key in seen:
+            raise UsageError(f"{seen[key]} and {path} would both become {key}")
+        seen[key] = path
 
 
 def parse_object_key(key: str) -> str:
@@ -136,8 +147,14 @@ def get(
     with errors_as_exit_codes():
         connection = connect(endpoint=endpoint, directory=directory, environ=os.environ)
         if recursive:
+            if version is not None:
+                raise UsageError("--recursive and --version do not go together")
+            if target == "-":
+                raise UsageError("several objects need a folder, not standard output")
             prefix = parse_prefix(name, bucket)
             folder = Path(target or ".")
+            if folder.exists() and not folder.is_dir():
+                raise UsageError(f"{folder} is no folder")
             http.run(connection, lambda api: _get_tree(api, prefix, folder, as_json=as_json))
             return
         source = parse_object(name, bucket)
@@ -176,31 +193,30 @@ def _say_fetched(source: Target, path: Path, size_bytes: int, *, as_json: bool) 
 async def _get_tree(api: Api, prefix: Target, folder: Path, *, as_json: bool) -> None:
     # 'photos' means the folder photos/, never also 'photos-old/...'.
     whole = prefix.key if not prefix.key or prefix.key.endswith("/") else prefix.key + "/"
-    found = [entry async for entry in _objects(api, prefix.bucket, whole)]
+    found = [entry async for entry in objects_below(api, prefix.bucket, whole)]
     if not found:
         raise NoSuchKey(f"there is nothing below {prefix}")
-    jobs = [
-        (Target(prefix.bucket, e["key"]), local_path(folder, e["key"][len(whole) :])) for e in found
-    ]
     with progress(sum(e["size"] for e in found), shown=not as_json) as meter:
 
-        async def one(job: tuple[Target, Path]) -> None:
-            size = await fetch_to_file(api, job[0], job[1], version=None, meter=meter)
-            _say_fetched(job[0], job[1], size, as_json=as_json)
+        async def one(source: Target) -> None:
+            path = local_path(folder, source.key[len(whole) :])
+            size = await fetch_to_file(api, source, path, version=None, meter=meter)
+            _say_fetched(source, path, size, as_json=as_json)
 
-        await _each(jobs, one)
+        await each([Target(prefix.bucket, e["key"]) for e in found], one, name=str)
 
 
 async def _to_stdout(api: Api, source: Target, version: int | None) -> None:
-    await fetch(
-        api,
-        source,
-        version=version,
-        headers={},
-        output=sys.stdout.buffer,
-        meter=lambda _size: None,
-    )
-    sys.stdout.buffer.flush()
+    # Where the bytes themselves come out on the terminal a bar would lie among them.
+    output = sys.stdout.buffer
+    with progress(None, shown=not sys.stdout.isatty()) as meter:
+        try:
+            await fetch(api, source, version=version, output=output, meter=meter)
+            output.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def cat(
@@ -215,139 +231,6 @@ def cat(
         connection = connect(endpoint=endpoint, directory=directory, environ=os.environ)
         source = parse_object(name, bucket)
         http.run(connection, lambda api: _to_stdout(api, source, version))
-
-
-def ls(
-    prefix: Annotated[
-        str, typer.Argument(help="Prefix, or oss://BUCKET/PREFIX; oss:// lists buckets.")
-    ] = "",
-    bucket: Bucket = None,
-    long: Annotated[bool, typer.Option("--long", "-l", help="Size, time and version.")] = False,
-    recursive: Recursive = False,
-    versions: Annotated[bool, typer.Option("--versions", help="Every version.")] = False,
-    directory: Dir = None,
-    endpoint: Endpoint = None,
-    as_json: AsJson = False,
-) -> None:
-    """List objects; folders end with '/'."""
-    with errors_as_exit_codes():
-        connection = connect(endpoint=endpoint, directory=directory, environ=os.environ)
-        if prefix in ("oss://", "s3://"):
-            http.run(connection, lambda api: _list_buckets(api, as_json=as_json))
-            return
-        target = parse_prefix(prefix, bucket)
-        if versions:
-            http.run(connection, lambda api: _print_versions(api, target, None, as_json=as_json))
-            return
-        delimiter = "" if recursive else "/"
-
-        async def work(api: Api) -> None:
-            async for page in _pages(api, target.bucket, target.key, delimiter):
-                _print_page(page, long=long, as_json=as_json)
-
-        http.run(connection, work)
-
-
-def _print_page(page: dict[str, Any], *, long: bool, as_json: bool) -> None:
-    # Objects and folders in one order, as they would sort as names.
-    entries = [(e["key"], e) for e in page["objects"]] + [(p, None) for p in page["prefixes"]]
-    rows = []
-    for key, entry in sorted(entries, key=lambda pair: pair[0].encode()):
-        if as_json:
-            print_json(entry or {"prefix": key})
-        elif not long:
-            console().print(key, markup=False)
-        elif entry is None:
-            rows.append(["", "", "", key])
-        else:
-            rows.append(
-                [
-                    human_bytes(entry["size"]),
-                    human_time(entry["modified"]),
-                    str(entry["version"]),
-                    key,
-                ]
-            )
-    if rows:
-        print_table(["SIZE", "MODIFIED", "VERSION", "NAME"], rows)
-
-
-async def _pages(
-    api: Api, bucket: str, prefix: str, delimiter: str
-) -> AsyncIterator[dict[str, Any]]:
-    after = ""
-    while True:
-        query = {"prefix": prefix, "delimiter": delimiter, "after": after, "limit": PAGE}
-        page = await api.json("GET", f"/buckets/{quote(bucket)}/objects", query=query)
-        yield page
-        if page["next"] is None:
-            return
-        after = page["next"]
-
-
-async def _objects(api: Api, bucket: str, prefix: str) -> AsyncIterator[dict[str, Any]]:
-    async for page in _pages(api, bucket, prefix, ""):
-        for entry in page["objects"]:
-            yield entry
-
-
-async def _list_buckets(api: Api, *, as_json: bool) -> None:
-    found = await api.json("GET", "/buckets")
-    for entry in found["buckets"]:
-        if as_json:
-            print_json(entry)
-        else:
-            console().print(f"oss://{entry['name']}", markup=False)
-
-
-def versions(
-    name: Name,
-    bucket: Bucket = None,
-    directory: Dir = None,
-    endpoint: Endpoint = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show every version of an object, newest first."""
-    with errors_as_exit_codes():
-        connection = connect(endpoint=endpoint, directory=directory, environ=os.environ)
-        target = parse_object(name, bucket)
-        http.run(connection, lambda api: _print_versions(api, target, target.key, as_json=as_json))
-
-
-async def _print_versions(api: Api, target: Target, key: str | None, *, as_json: bool) -> None:
-    rows = []
-    async for entry in _versions(api, target, key):
-        if as_json:
-            print_json(entry)
-            continue
-        size = "deleted" if entry["is_marker"] else human_bytes(entry["size"])
-        rows.append(
-            [
-                str(entry["version"]),
-                size,
-                human_time(entry["modified"]),
-                "current" if entry["is_latest"] else "",
-                entry["key"],
-            ]
-        )
-    if not as_json and rows:
-        print_table(["VERSION", "SIZE", "MODIFIED", "", "NAME"], rows)
-    if key is not None and not rows and not as_json:
-        raise NoSuchKey(f"there is no object {target}")
-
-
-async def _versions(api: Api, target: Target, key: str | None) -> AsyncIterator[dict[str, Any]]:
-    path = f"/buckets/{quote(target.bucket)}/versions"
-    query = {"prefix": target.key, "limit": PAGE}
-    if key is not None:
-        path, query = f"{path}/{quote(key, safe='/')}", {"limit": PAGE}
-    while True:
-        page = await api.json("GET", path, query=query, headers={"Accept": "application/json"})
-        for entry in page["versions"]:
-            yield entry
-        if page["next"] is None:
-            return
-        query["after"] = page["next"]
 
 
 def rm(
@@ -378,10 +261,11 @@ def rm(
             if not recursive:
                 await remove(api, target)
                 return
-            found = [e["key"] async for e in _objects(api, target.bucket, target.key)]
+            found = [e["key"] async for e in objects_below(api, target.bucket, target.key)]
             if not found:
                 raise NoSuchKey(f"there is nothing below {target}")
-            await _each(found, lambda key: remove(api, Target(target.bucket, key)))
+            jobs = [Target(target.bucket, key) for key in found]
+            await each(jobs, lambda one: remove(api, one), name=str)
 
         http.run(connection, work)
 
@@ -438,16 +322,3 @@ def stat(
             print_json(found)
         else:
             facts({**found, "size": f"{found['size']} ({human_bytes(found['size'])})"})
-
-
-async def _each(items: Iterable[Any], work: Any) -> None:
-    """Run `work` on each item, PARALLEL_FILES at a time; the first error stops the rest."""
-    waiting = iter(items)
-
-    async def worker() -> None:
-        for item in waiting:
-            await work(item)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(PARALLEL_FILES):
-            group.create_task(worker())

@@ -1,9 +1,11 @@
 """What `ossctl` prints, and the exit codes it ends with."""
 
 import json
+import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 from typing import Any, NoReturn
@@ -31,8 +33,37 @@ class ExitCode(IntEnum):
     UNAVAILABLE = 5
 
 
+SEVERITY = (
+    ExitCode.DENIED,
+    ExitCode.UNAVAILABLE,
+    ExitCode.FAILURE,
+    ExitCode.USAGE,
+    ExitCode.NOT_FOUND,
+)
+"""Of several failures the first of these is the exit status: what stands in the way of more."""
+FAILURES_SHOWN = 20
+
+
 class UsageError(Exception):
     """The command line asks for something that makes no sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong with one of several things."""
+
+    name: str
+    error: Exception
+
+
+class SomeFailed(Exception):
+    """A command over `all_count` things failed for some; `begun_count` were tried."""
+
+    def __init__(self, failures: Sequence[Failure], *, all_count: int, begun_count: int) -> None:
+        super().__init__()
+        self.failures = failures
+        self.all_count = all_count
+        self.begun_count = begun_count
 
 
 def console() -> Console:
@@ -105,16 +136,50 @@ def errors_as_exit_codes() -> Iterator[None]:
     """The outermost boundary of each command."""
     try:
         yield
-    except StoreError as error:
-        fail(exit_code(error), error.message)
-    except UsageError as error:
-        fail(ExitCode.USAGE, str(error))
-    except FileNotFoundError as error:
-        fail(ExitCode.FAILURE, f"{error.filename}: no such file or folder")
-    except OSError as error:
-        fail(ExitCode.FAILURE, f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))
+        sys.stdout.flush()  # what cannot be written is to be told here, not at the very end
+    except SomeFailed as error:
+        fail(*_told_of_many(error))
+    except BrokenPipeError:
+        _forget_stdout()  # its reader, such as `head`, has seen enough
+        raise SystemExit(int(ExitCode.FAILURE)) from None
+    except (StoreError, UsageError, OSError) as error:
+        fail(*_told(error))
     except KeyboardInterrupt:
         fail(ExitCode.FAILURE, "interrupted")
+
+
+def _told(error: Exception) -> tuple[ExitCode, str]:
+    if isinstance(error, StoreError):
+        return exit_code(error), error.message
+    if isinstance(error, UsageError):
+        return ExitCode.USAGE, str(error)
+    if not isinstance(error, OSError):
+        raise error
+    reason = error.strerror or str(error)
+    return ExitCode.FAILURE, f"{error.filename}: {reason}" if error.filename else reason
+
+
+def _told_of_many(error: SomeFailed) -> tuple[ExitCode, str]:
+    told = [(failure.name, *_told(failure.error)) for failure in error.failures]
+    lines = [
+        said if said.startswith(f"{name}: ") else f"{name}: {said}"
+        for name, _, said in told[:FAILURES_SHOWN]
+    ]
+    if len(told) > FAILURES_SHOWN:
+        lines.append(f"(and {len(told) - FAILURES_SHOWN} more)")
+    done = error.begun_count - len(told)
+    counts = f"{len(told)} of {error.all_count} failed, {done} done"
+    if error.begun_count < error.all_count:
+        counts += f", {error.all_count - error.begun_count} not begun"
+    worst = min((code for _, code, _ in told), key=SEVERITY.index)
+    return worst, "\nossctl: ".join([*lines, counts])
+
+
+def _forget_stdout() -> None:
+    """Let Python's own flush at exit go nowhere instead of failing."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def facts(pairs: Mapping[str, Any]) -> None:

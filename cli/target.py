@@ -5,12 +5,19 @@
 """
 
 from dataclasses import dataclass
+from typing import Annotated
+
+import typer
 
 from cli.output import UsageError
-from osscore.errors import InvalidName
+from osscore.errors import InvalidArgument, InvalidName
+from osscore.model import Profile
 from osscore.names import BucketName, ObjectKey
 
 DEFAULT_BUCKET = "objects"
+Bucket = Annotated[str | None, typer.Option("--bucket", "-b", help="Bucket (default: objects).")]
+Name = Annotated[str, typer.Argument(help="Object name, or oss://BUCKET/NAME.")]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Everything below.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +40,8 @@ def parse_prefix(text: str, bucket: str | None) -> Target:
             named, _, key = text.removeprefix(scheme).partition("/")
             if bucket and bucket != named:
                 raise UsageError(f"{text} names another bucket than --bucket {bucket}")
-            return Target(_bucket(named), key)
-    return Target(_bucket(bucket or DEFAULT_BUCKET), text)
+            return Target(parse_bucket(named), key)
+    return Target(parse_bucket(bucket or DEFAULT_BUCKET), text)
 
 
 def parse_object(text: str, bucket: str | None) -> Target:
@@ -47,8 +54,17 @@ def parse_object(text: str, bucket: str | None) -> Target:
     return target
 
 
-def _bucket(text: str) -> str:
+def parse_bucket(text: str) -> str:
+    """The name of a bucket. Raises UsageError."""
     try:
         return BucketName.parse(text)
     except InvalidName as error:
+        raise UsageError(error.message) from error
+
+
+def checked_profile(text: str) -> str:
+    """A redundancy k+m. Raises UsageError."""
+    try:
+        return str(Profile.parse(text))
+    except InvalidArgument as error:
         raise UsageError(error.message) from error

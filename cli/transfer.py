@@ -1,29 +1,28 @@
-"""Files to objects and back: streamed, verified, with progress."""
+"""Files to objects and back: streamed and verified."""
 
 import asyncio
+import errno
 import hashlib
 import os
+import secrets
+import stat
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cli.api import Api, object_path
 from cli.output import UsageError
+from cli.progress import Meter
 from cli.target import Target
-from osscore.errors import BadDigest, IncompleteBody
+from osscore.errors import BadDigest, IncompleteBody, PeerUnreachable, StoreError
+
+if TYPE_CHECKING:
+    import aiohttp
 
 PIECE_BYTES = 1 << 20
-PARALLEL_FILES = 8
-
-
-class Meter(Protocol):
-    """Hears how many more bytes went by."""
-
-    def __call__(self, size_bytes: int, /) -> None:
-        """Count them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,81 +38,174 @@ async def put(
 ) -> dict[str, Any]:
     """Store one file as a new version; answers the server's JSON with name and bucket.
 
-    The server's SHA-256 is compared with our own. Raises BadDigest when they differ.
+    The server's SHA-256 is compared with our own. Raises BadDigest when they differ, OSError
+    for a source that cannot be read, IncompleteBody for one that became shorter meanwhile.
     """
-    digest = hashlib.sha256()
     fields = dict(headers)
-    if upload.source is not None:
-        fields["Content-Length"] = str(upload.source.stat().st_size)
-
-    async def body() -> AsyncIterator[bytes]:
-        nonlocal digest
-        digest = hashlib.sha256()
-        file: BinaryIO = sys.stdin.buffer if upload.source is None else upload.source.open("rb")
+    with _open(upload.source) as source:
+        if source.size_bytes is not None:
+            fields["Content-Length"] = str(source.size_bytes)
+        path = object_path(upload.target.bucket, upload.target.key)
         try:
-            while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
-                digest.update(piece)
-                yield piece
-                meter(len(piece))
-        finally:
-            if upload.source is not None:
-                file.close()
-
-    path = object_path(upload.target.bucket, upload.target.key)
-    found: dict[str, Any] = await api.json("PUT", path, headers=fields, body=body)
-    if found["sha256"] != digest.hexdigest():
-        raise BadDigest(f"{upload.target} was stored with another content than was sent")
+            found = await api.json("PUT", path, headers=fields, body=lambda: source.pieces(meter))
+        except StoreError:
+            if source.error is not None:
+                raise source.error from None  # the request broke off for this alone
+            raise
+        if found["sha256"] != source.digest.hexdigest():
+            raise BadDigest(f"{upload.target} was stored with another content than was sent")
     return {"bucket": upload.target.bucket, "key": upload.target.key, **found}
 
 
+@dataclass(slots=True)
+class _Source:
+    """Bytes to send: exactly as many as were declared, hashed on their way."""
+
+    name: str
+    descriptor: int
+    size_bytes: int | None
+    digest: Any = None
+    error: OSError | IncompleteBody | None = None
+    """What kept it from being read to its end."""
+
+    async def pieces(self, meter: Meter) -> AsyncIterator[bytes]:
+        """From the start. A regular file is read up to the size it had when it was opened:
+        one that grows, such as a log, is stored as it was."""
+        self.digest, self.error = hashlib.sha256(), None
+        left = self.size_bytes
+        try:
+            if left is not None:
+                os.lseek(self.descriptor, 0, os.SEEK_SET)
+            while piece := await self._piece(left):
+                self.digest.update(piece)
+                left = None if left is None else left - len(piece)
+                yield piece
+                meter.count(len(piece))
+            if left:
+                raise IncompleteBody(f"{self.name} became shorter while it was read")
+        except OSError as error:
+            self.error = OSError(error.errno, error.strerror, self.name)
+            raise
+        except IncompleteBody as error:
+            self.error = error
+            raise
+
+    async def _piece(self, left: int | None) -> bytes:
+        if left is not None:
+            return await asyncio.to_thread(os.read, self.descriptor, min(left, PIECE_BYTES))
+        # A thread that waits for a terminal or a pipe cannot be interrupted.
+        await _readable(self.descriptor)
+        return os.read(self.descriptor, PIECE_BYTES)
+
+
+@contextmanager
+def _open(source: Path | None) -> Iterator[_Source]:
+    if source is None:
+        if sys.stdin is None:
+            raise UsageError("standard input is closed")
+        yield _Source("standard input", sys.stdin.fileno(), None)
+        return
+    with source.open("rb", buffering=0) as file:
+        try:
+            size_bytes = _size_to_declare(file.fileno())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(source)) from error
+        yield _Source(str(source), file.fileno(), size_bytes)
+
+
+def _size_to_declare(descriptor: int) -> int | None:
+    """None for pipes and devices, and for files of /proc: empty until they are read."""
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        return None
+    if facts.st_size == 0 and os.pread(descriptor, 1, 0):
+        return None
+    return facts.st_size
+
+
+async def _readable(descriptor: int) -> None:
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        loop.add_reader(descriptor, ready.set)
+    except PermissionError:
+        return  # a regular file always is
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
+
+
 async def fetch(
-    api: Api,
-    target: Target,
-    *,
-    version: int | None,
-    headers: Mapping[str, str],
-    output: BinaryIO,
-    meter: Meter,
+    api: Api, target: Target, *, version: int | None, output: BinaryIO, meter: Meter
 ) -> int:
-    """Stream an object into `output`; answers its size. Raises IncompleteBody, BadDigest."""
+    """Stream an object into `output`; answers its size.
+
+    Raises PeerUnreachable when it breaks off, BadDigest, OSError of `output`.
+    """
     query = {} if version is None else {"version": str(version)}
     path = object_path(target.bucket, target.key)
     digest, size_bytes = hashlib.sha256(), 0
-    async with api.request("GET", path, query=query, headers=headers) as response:
-        import aiohttp
-
-        try:
-            async for piece in response.content.iter_any():
-                await asyncio.to_thread(output.write, piece)
-                digest.update(piece)
-                size_bytes += len(piece)
-                meter(len(piece))
-        except aiohttp.ClientError as error:
-            raise IncompleteBody(f"{target} broke off after {size_bytes} bytes") from error
-        declared = response.headers.get("Content-Length")
-        if declared is not None and int(declared) != size_bytes:
-            raise IncompleteBody(f"{target} broke off after {size_bytes} of {declared} bytes")
+    async with api.request("GET", path, query=query) as response:
+        declared = int(response.headers.get("Content-Length", -1))
+        if declared >= 0:
+            meter.expect(declared)
+        async for piece in _pieces(response, target):
+            await asyncio.to_thread(output.write, piece)
+            digest.update(piece)
+            size_bytes += len(piece)
+            meter.count(len(piece))
+        if declared not in (-1, size_bytes):
+            raise PeerUnreachable(f"{target} broke off after {size_bytes} of {declared} bytes")
         etag = response.headers.get("ETag", "").strip('"')
         if response.status == 200 and len(etag) == 64 and etag != digest.hexdigest():
             raise BadDigest(f"{target} arrived with other bytes than its digest says")
     return size_bytes
 
 
+async def _pieces(response: "aiohttp.ClientResponse", target: Target) -> AsyncIterator[bytes]:
+    import aiohttp
+
+    size_bytes = 0
+    try:
+        async for piece in response.content.iter_any():
+            size_bytes += len(piece)
+            yield piece
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise PeerUnreachable(f"{target} broke off after {size_bytes} bytes; try again") from error
+
+
 async def fetch_to_file(
     api: Api, target: Target, path: Path, *, version: int | None, meter: Meter
 ) -> int:
-    """Fetch into a file that appears only when whole and verified."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Fetch into a file that appears only when whole and verified; a device or pipe is
+    written to as it is. Raises as `fetch`, its OSError with the name of the file."""
+    try:
+        with _landing(path) as file:
+            return await fetch(api, target, version=version, output=file, meter=meter)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def _landing(path: Path) -> Iterator[BinaryIO]:
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))  # the link stays, as with cp
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # a strange way to say what it is not
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
+    # Not made of the name: with more to it that could be too long.
+    partial = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with partial.open("wb") as file:
-            size_bytes = await fetch(
-                api, target, version=version, headers={}, output=file, meter=meter
-            )
+            yield file
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    return size_bytes
 
 
 def uploads(sources: list[Path], target: str | None, *, recursive: bool) -> list[tuple[Path, str]]:
@@ -131,7 +223,7 @@ def uploads(sources: list[Path], target: str | None, *, recursive: bool) -> list
                 raise UsageError(f"{source} is a folder; give -r to store what is in it")
             base = target if target is not None and len(sources) == 1 else None
             prefix = _folder_prefix(source, base, target)
-            for path in sorted(p for p in source.rglob("*") if p.is_file()):
+            for path in sorted(_files_below(source)):
                 found.append((path, prefix + path.relative_to(source).as_posix()))
         elif len(sources) == 1 and target is not None and not is_prefix:
             found.append((source, target))
@@ -140,6 +232,30 @@ def uploads(sources: list[Path], target: str | None, *, recursive: bool) -> list
             if prefix and not is_prefix:
                 prefix += "/"
             found.append((source, prefix + source.name))
+    return found
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Regular files and links, also dangling ones: those fail by name instead of missing
+    from the copy. Pipes, sockets and devices are left out. Raises OSError for a folder that
+    cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for parent, _, names in os.walk(folder, onerror=refuse):
+        for path in (Path(parent, name) for name in names):
+            if path.is_file() or path.is_symlink():
+                yield path
+
+
+def total_bytes(todo: list[Upload]) -> int | None:
+    """What there is to send, None while that cannot be known."""
+    found = 0
+    for upload in todo:
+        if upload.source is None or not upload.source.is_file():
+            return None
+        found += upload.source.stat().st_size
     return found
 
 
@@ -160,45 +276,3 @@ def local_path(folder: Path, relative: str) -> Path:
             "fetch it alone and name the file: ossctl get NAME FILE"
         )
     return folder.joinpath(*parts)
-
-
-def progress(total_bytes: int | None, *, shown: bool) -> AbstractContextManager[Meter]:
-    """A progress bar on standard error where that is a terminal, else nothing."""
-    if not shown or not sys.stderr.isatty():
-        return nullcontext(lambda _size: None)
-    return _Bar(total_bytes)
-
-
-class _Bar:
-    """A rich progress bar as a Meter."""
-
-    def __init__(self, total_bytes: int | None) -> None:
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        from cli.output import stderr
-
-        self._progress = Progress(
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=stderr(),
-            transient=True,
-        )
-        self._task = self._progress.add_task("", total=total_bytes)
-
-    def __enter__(self) -> Meter:
-        self._progress.start()
-        return self._count
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def _count(self, size_bytes: int, /) -> None:
-        self._progress.advance(self._task, size_bytes)

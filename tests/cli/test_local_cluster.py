@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 from cli import local_cluster, local_process
+from cli.connection import Connection, connect
 from cli.local_cluster import Counts
 from cli.local_process import Daemon
 from cli.output import UsageError
+from ossd.config import load
+from raftmeta.config import MetaConfig
 
 COUNTS = Counts(metanodes=3, blobs=6, frontends=1)
 
@@ -70,6 +73,49 @@ def test_given_credentials_are_used(tmp_path: Path) -> None:
     assert cluster.environ({})["OSS_CLUSTER_SECRET"] == "0123456789abcdef"
 
 
+SECRETS = {
+    "OSS_ROOT_ACCESS_KEY": "me",
+    "OSS_ROOT_SECRET_KEY": "secret-of-mine",
+    "OSS_CLUSTER_SECRET": "0123456789abcdef",
+    "OSS_SYSTEM_TOKEN": "token-of-mine",
+}
+
+
+def test_credentials_given_as_files_are_used_and_every_role_takes_them(tmp_path: Path) -> None:
+    given = {"PATH": "/bin"}
+    for name, value in {**SECRETS, "OSS_GC_GRACE_S": "7"}.items():
+        (tmp_path / name).write_text(value + "\n")
+        given[f"{name}_FILE"] = str(tmp_path / name)
+    cluster = local_cluster.create(tmp_path / "d", COUNTS, given)
+    assert (cluster.root_access_key, cluster.root_secret_key) == ("me", "secret-of-mine")
+    assert cluster.environ({}) == {**SECRETS, "OSS_GC_GRACE_S": "7"}
+    for environ in (cluster.environ(given), cluster.environ({**given, **SECRETS})):
+        assert SECRETS.items() <= environ.items() and environ["PATH"] == "/bin"
+        assert [name for name in SECRETS if f"{name}_FILE" in environ] == []
+        loaded = load(MetaConfig, role="raftmeta", argv_flags={}, environ=environ, file=None)
+        assert loaded.struct.cluster_secret == SECRETS["OSS_CLUSTER_SECRET"]
+
+
+@pytest.mark.parametrize("name", list(SECRETS))
+def test_credential_files_that_say_nothing_are_refused(tmp_path: Path, name: str) -> None:
+    empty = tmp_path / "empty"
+    empty.write_text("\n")
+    for value, said in ((str(tmp_path / "absent"), "cannot be read"), (str(empty), "is empty")):
+        with pytest.raises(UsageError, match=f"{name}_FILE: .*{said}"):
+            local_cluster.create(tmp_path / "d", COUNTS, {f"{name}_FILE": value})
+    with pytest.raises(UsageError, match=f"both {name} and {name}_FILE"):
+        local_cluster.create(tmp_path / "d", COUNTS, {name: "x", f"{name}_FILE": str(empty)})
+
+
+def test_commands_take_the_root_key_from_files_too(tmp_path: Path) -> None:
+    environ = {"OSS_ENDPOINT": "http://h:1/"}
+    for name in ("OSS_ROOT_ACCESS_KEY", "OSS_ROOT_SECRET_KEY"):
+        (tmp_path / name).write_text(SECRETS[name])
+        environ[f"{name}_FILE"] = str(tmp_path / name)
+    found = connect(endpoint=None, directory=None, environ=environ)
+    assert found == Connection(("http://h:1",), "me", "secret-of-mine")
+
+
 def test_a_taken_default_port_means_free_ones_for_all(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -109,9 +155,12 @@ def test_growing_adds_and_never_takes_away(tmp_path: Path) -> None:
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     cluster = local_cluster.create(tmp_path / "d", COUNTS, {})
     cluster.save()
-    (tmp_path / "d" / "cluster.json").write_text("{")
-    with pytest.raises(UsageError, match=r"cluster\.json is damaged"):
-        local_cluster.load(tmp_path / "d")
+    for text in ("{", "[]", "{}"):
+        (tmp_path / "d" / "cluster.json").write_text(text)
+        with pytest.raises(UsageError, match=r"cluster\.json is damaged"):
+            local_cluster.load(tmp_path / "d")
+        with pytest.raises(UsageError, match=r"cluster\.json cannot be read"):
+            connect(endpoint=None, directory=tmp_path / "d", environ={})
 
 
 def test_an_unknown_node_is_answered_with_the_known_ones(tmp_path: Path) -> None:

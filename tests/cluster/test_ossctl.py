@@ -1,25 +1,44 @@
 """`ossctl` as people and scripts use it: verbs, JSON, exit codes, a cluster that grows."""
 
+import fcntl
+import os
+import pty
+import signal
 import stat
 import subprocess
-from collections.abc import Iterator
+import sys
+import termios
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import IO, BinaryIO
 
 import pytest
 
+from tests.cli.runner import EVERY_REQUEST, ossctl
 from tests.cluster.local import OSSCTL, LocalStore, environment, noise, wait_for
 
 pytestmark = pytest.mark.cluster
 
 MIB = 1024 * 1024
 OK, FAILURE, USAGE, NOT_FOUND, DENIED, UNAVAILABLE = range(6)
+SECRETS = {
+    "OSS_ROOT_ACCESS_KEY": "the-root",
+    "OSS_ROOT_SECRET_KEY": "root-secret-of-a-file",
+    "OSS_CLUSTER_SECRET": "cluster-secret-of-a-file",
+    "OSS_SYSTEM_TOKEN": "system-token-of-a-file",
+}
 
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStore]:
-    """A cluster of this module alone, whose nodes are counted and changed."""
-    store = LocalStore(tmp_path_factory.mktemp("ossctl") / "data")
+    """A cluster of this module alone, whose nodes are counted and changed. Its secrets are
+    given as files, as a container runtime would."""
+    folder = tmp_path_factory.mktemp("ossctl")
+    store = LocalStore(folder / "data")
+    for name, value in SECRETS.items():
+        (folder / name).write_text(value + "\n")
+        store.environment[f"{name}_FILE"] = str(folder / name)
     try:
         assert store.create() == store.facts()
         yield store
@@ -33,6 +52,8 @@ def test_a_new_cluster_is_private_and_its_listing_empty(own: LocalStore) -> None
     assert own.ossctl_json("ls", "--versions") == []
     groups = {name: len(own.facts()[name]) for name in ("metanodes", "blobs", "frontends")}
     assert groups == {"metanodes": 3, "blobs": 6, "frontends": 1}
+    assert own.facts()["root_secret_key"] == SECRETS["OSS_ROOT_SECRET_KEY"]
+    assert (own.folder / "secret").read_text() == SECRETS["OSS_CLUSTER_SECRET"]
 
 
 def test_an_object_s_life_in_json(own: LocalStore, tmp_path: Path) -> None:
@@ -55,6 +76,15 @@ def test_an_object_s_life_in_json(own: LocalStore, tmp_path: Path) -> None:
     own.ossctl("cat", "report.txt", code=NOT_FOUND)
     history = own.ossctl_json("versions", "report.txt")
     assert [(v["version"], v["is_marker"]) for v in history] == [(3, True), (2, False), (1, False)]
+    assert own.ossctl_json("ls", "--versions") == history
+    shown = own.ossctl("ls", "--versions").stdout.decode().splitlines()
+    assert [line.split()[:2] for line in shown] == [
+        ["VERSION", "SIZE"],
+        ["3", "deleted"],
+        ["2", "5.0"],
+        ["1", "5"],
+    ]
+    assert "current" in shown[1] and all(line.endswith("report.txt") for line in shown[1:])
     (revealed,) = own.ossctl_json("undelete", "report.txt")
     assert revealed["version"] == 2
     own.ossctl("rm", "report.txt", "--version", "2")
@@ -123,20 +153,165 @@ def test_exit_codes_tell_scripts_what_happened(own: LocalStore, tmp_path: Path) 
     assert "meta-1" in unknown and "blob-6" in unknown  # it names those there are
     own.ossctl("up", "--detach", "--blobs", "2", code=USAGE)  # it would have to shrink
 
-    def alone(*words: str, **variables: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [OSSCTL, *words], env=environment(variables), cwd=tmp_path, capture_output=True
-        )
-        return done.returncode, done.stderr.decode()
+    done = subprocess.run(
+        [OSSCTL, "ls"], env=environment({}), cwd=own.folder.parent, capture_output=True
+    )
+    assert done.returncode == USAGE and b"ossctl up" in done.stderr
 
+
+def test_with_a_wrong_key_every_command_is_denied_and_leaves_nothing(
+    own: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_bytes(noise(8 * MIB, seed=4))
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a").touch()
+    (tmp_path / "tree" / "b").touch()
     api = own.facts()["frontends"][0]["api"]
-    keys = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "wrong"}
-    code, said = alone("ls", OSS_ENDPOINT=api, **keys)
-    assert code == DENIED and "wrong" in said
-    code, said = alone("ls", OSS_ENDPOINT="http://127.0.0.1:9", **keys)
-    assert code == UNAVAILABLE and "ossctl up" in said
-    code, said = alone("ls")
-    assert code == USAGE and "ossctl up" in said
+    for words in EVERY_REQUEST:
+        result = ossctl(api, *words)
+        assert result.exit_code == DENIED, (words, result.output)
+        first = result.output.splitlines()[0]
+        assert first.startswith("ossctl: ") and first.endswith("access key or its secret is wrong.")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "tree"]
+
+
+def test_what_is_missing_is_named(own: LocalStore, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    for number in range(12):
+        (tmp_path / "tree" / str(number)).write_text("x")
+
+    def missing(*words: str) -> str:
+        return own.ossctl(*words, code=NOT_FOUND, cwd=tmp_path).stderr.decode()
+
+    said = missing("put", "-r", "tree", "oss://nowhere/")
+    assert "There is no bucket 'nowhere'." in said
+    assert said.endswith("ossctl: 8 of 12 failed, 0 done, 4 not begun\n")
+    assert missing("put", "tree/1", "-b", "nowhere") == "ossctl: There is no bucket 'nowhere'.\n"
+    assert missing("stat", "gone") == "ossctl: There is no object 'gone'.\n"
+    assert "no bucket 'nowhere'" in missing("stat", "oss://nowhere/gone")
+    assert "gone" in missing("versions", "gone", "--json")
+    own.put("once", b"1")
+    assert "no version" in missing("stat", "once", "--version", "3")
+
+
+def on_a_terminal(own: LocalStore, *words: str, stdout: BinaryIO) -> str:
+    """What a command draws on a terminal that is its standard error alone."""
+    outer, inner = pty.openpty()
+    drawn = b""
+    try:
+        done = subprocess.Popen(
+            [OSSCTL, *words],
+            env={**own.environment, "TERM": "xterm", "COLUMNS": "100"},
+            cwd=own.folder.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=inner,
+        )
+        os.close(inner)
+        while True:
+            try:
+                piece = os.read(outer, 1 << 16)
+            except OSError:  # its other end was closed: EIO
+                break
+            if not piece:
+                break
+            drawn += piece
+        assert done.wait(60) == OK, drawn
+    finally:
+        os.close(outer)
+    return drawn.decode()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["put", "moving", "moved"], ["get", "moved", "back"], ["get", "moved", "-"], ["cat", "moved"]],
+)
+def test_a_terminal_sees_how_far_it_is_and_a_file_the_output_alone(
+    own: LocalStore, tmp_path: Path, words: list[str]
+) -> None:
+    body = noise(20 * MIB, seed=5)
+    (own.folder.parent / "moving").write_bytes(body)
+    if words[0] != "put":
+        own.put("moved", body)
+    with (tmp_path / "out").open("wb") as out:
+        drawn = on_a_terminal(own, *words, stdout=out)
+    assert "20.0/20.0 MiB" in drawn and "━" in drawn
+    said = (tmp_path / "out").read_bytes()
+    if words[-1] in ("moved", "-") and words[0] != "put":
+        assert said == body
+    else:
+        assert said.startswith(b"moved ") and b"20.0 MiB" in said
+    quiet = own.ossctl(*words)
+    assert b"20.0/20.0" not in quiet.stderr
+
+
+def test_an_interrupted_transfer_leaves_nothing_behind(own: LocalStore, tmp_path: Path) -> None:
+    big = tmp_path / "big"
+    with big.open("wb") as file:
+        for seed in range(3):
+            file.write(noise(64 * MIB, seed=100 + seed))
+    own.ossctl("put", str(big), "whole")
+
+    def interrupted(*words: str, when: Callable[[], object], what: str) -> None:
+        process = subprocess.Popen(
+            [OSSCTL, *words],
+            env=own.environment,
+            cwd=tmp_path,
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        wait_for(when, what=what)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+        assert (process.returncode, said) == (FAILURE, b"ossctl: interrupted\n"), words
+
+    parts = tmp_path.glob
+    before = own.volume_bytes()
+    big.write_bytes(noise(128 * MIB, seed=200))
+    interrupted(
+        "put", str(big), "half", when=lambda: own.volume_bytes() > before, what="its first bytes"
+    )
+    own.ossctl("stat", "half", code=NOT_FOUND)
+    interrupted("get", "whole", "copy", when=lambda: list(parts(".*.part")), what="its file")
+    assert [path.name for path in tmp_path.iterdir()] == ["big"]
+
+
+def test_a_terminal_that_says_nothing_can_be_interrupted(own: LocalStore) -> None:
+    process = subprocess.Popen(
+        [OSSCTL, "put", "-", "never"],
+        env=own.environment,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    process.stdin.write(b"some")
+    process.stdin.flush()
+    waiting = (own.folder / "logs" / "frontend-1.log").stat
+    assert waiting().st_size  # it runs
+    wait_for(lambda: has_read_all(process.stdin), what="its start")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == FAILURE
+    own.ossctl("stat", "never", code=NOT_FOUND)
+
+
+def has_read_all(pipe: IO[bytes] | None) -> bool:
+    """Whether the reader of a pipe has taken everything written to it."""
+    assert pipe is not None
+    left = fcntl.ioctl(pipe.fileno(), termios.FIONREAD, b"\0" * 4)
+    return int.from_bytes(left, sys.byteorder) == 0
+
+
+def test_a_reader_that_has_seen_enough_is_no_error_to_tell(own: LocalStore) -> None:
+    own.put("long", noise(20 * MIB, seed=6))
+    script = f"{OSSCTL} cat long | head -c 5 | wc -c"
+    done = subprocess.run(["sh", "-c", script], env=own.environment, capture_output=True)
+    assert (done.stdout.strip(), done.stderr) == (b"5", b"")
+    full = subprocess.run(
+        ["sh", "-c", f"{OSSCTL} cat long > /dev/full"], env=own.environment, capture_output=True
+    )
+    assert full.returncode == FAILURE
+    assert full.stderr == b"ossctl: standard output: No space left on device\n"
 
 
 def test_a_cluster_grows_by_up_alone(own: LocalStore) -> None:
@@ -155,7 +330,7 @@ def test_a_cluster_grows_by_up_alone(own: LocalStore) -> None:
 
 def test_ossctl_goes_on_when_one_of_two_frontends_is_dead(own: LocalStore) -> None:
     own.up("--frontends", "2")
-    own.ossctl("kill", "frontend-1")
+    assert own.ossctl_json("kill", "frontend-1") == [{"id": "frontend-1", "killed": True}]
     own.ossctl("put", "-", "by-the-other", stdin=b"still served")
     assert own.ossctl("cat", "by-the-other").stdout == b"still served"
     own.ossctl("start", "frontend-1")
@@ -172,7 +347,11 @@ def test_nodes_stop_start_and_are_killed_by_name(own: LocalStore) -> None:
         lambda: {m["id"]: m["state"] for m in own.cluster()["metanodes"]}["meta-2"] == "down",
         what="the dead metanode to be shown as down",
     )
-    own.ossctl("start", "blob-1")
+    assert own.ossctl_json("kill", "meta-2") == [{"id": "meta-2", "killed": False}]
+    assert own.ossctl_json("stop", "meta-2") == [{"id": "meta-2", "stopped": False}]
+    (started,) = own.ossctl_json("start", "blob-1")
+    assert started == {"id": "blob-1", "pid": own.node("blob-1")["pid"], "started": True}
+    assert own.ossctl_json("start", "blob-1") == [{**started, "started": False}]
     own.ossctl("start", "meta-2")
     after = own.running()
     assert after.keys() == before.keys()
@@ -180,8 +359,11 @@ def test_nodes_stop_start_and_are_killed_by_name(own: LocalStore) -> None:
 
 
 def test_down_stops_everything_and_leaves_clean_logs(own: LocalStore) -> None:
-    own.ossctl("down")
+    running = set(own.running())
+    (said,) = own.ossctl_json("down")
+    assert set(said["stopped"]) == running and len(running) == len(own.nodes())
     assert own.running() == {}
+    assert own.ossctl_json("down") == [{"stopped": []}]
     assert "ossctl up" in own.ossctl("ls", code=UNAVAILABLE).stderr.decode()
     for path in own.log_sizes():
         assert "Traceback" not in path.read_text(), path
