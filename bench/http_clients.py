@@ -164,7 +164,7 @@ async def serve_forever() -> None:
 
         def post(self) -> None:
             """As many bytes as came."""
-            self.write(self.body)
+            self.write(bytes(self.body))
 
         def put(self) -> None:
             """Takes many, answers few."""

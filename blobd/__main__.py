@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blobd.config import BlobConfig
-from blobd.memory import use_one_arena
 from blobd.service import BlobDaemon, World
 from osscore.errors import StoreError
 from ossd import logs
 from ossd.clock import SystemClock, system_random
 from ossd.config import load
 from ossd.disk import SystemDisk
+from ossd.memory import use_one_arena
 from ossd.rpc import AioRpc
 from ossd.run import EXIT_REFUSED, Stopper, run
 from ossd.signing import ClusterSecrets, Signer, Verifier

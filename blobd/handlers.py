@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from blobd.budget import ByteBudget
 from blobd.disks import Disks
 from blobd.record import KEY_BYTES, identity_key
 from blobd.shardstore import ShardStore
@@ -43,6 +42,7 @@ from osscore.errors import (
 )
 from osscore.model import ShardIdentity
 from osscore.names import StripeId
+from ossd.budget import ByteBudget
 from ossd.disk import Bytes
 from ossd.http import InternalHandler
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector as MetricsCollector
 
-from blobd.budget import ByteBudget
 from blobd.collect import Collector
 from blobd.disks import Disks
 from blobd.scrub import Scrubber
 from osscore.errors import DiskFailing
+from ossd.budget import ByteBudget
 
 
 @dataclass(slots=True)

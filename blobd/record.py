@@ -15,7 +15,7 @@ record: he does not know the salt. Page for people: docs/formats/volume.md.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -109,18 +109,22 @@ def record_bytes(body_bytes: int) -> int:
 
 def digest(body: Bytes) -> tuple[int, tuple[int, ...]]:
     """CRC32C of the whole body, and of each of its 64 KiB blocks."""
-    whole = crc32c(bytes(body))
-    if len(body) <= BLOCK_BYTES:
-        return whole, (whole,) if len(body) else ()
-    return whole, block_digests(body)
+    whole, blocks = 0, []
+    for block in _blocks(body):
+        blocks.append(crc32c(block))
+        # Again over what is in the cache now: cheaper than combining polynomials in Python.
+        whole = crc32c(block, whole) if len(blocks) > 1 else blocks[0]
+    return whole, tuple(blocks)
 
 
 def block_digests(body: Bytes) -> tuple[int, ...]:
     """CRC32C of each 64 KiB block of `body`."""
+    return tuple(crc32c(block) for block in _blocks(body))
+
+
+def _blocks(body: Bytes) -> Iterator[bytes]:
     view = memoryview(body)
-    return tuple(
-        crc32c(bytes(view[at : at + BLOCK_BYTES])) for at in range(0, len(view), BLOCK_BYTES)
-    )
+    return (bytes(view[at : at + BLOCK_BYTES]) for at in range(0, len(view), BLOCK_BYTES))
 
 
 def encode_head(header: Header, salt: bytes) -> bytes:

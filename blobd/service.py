@@ -12,24 +12,24 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from blobd.budget import ByteBudget
 from blobd.collect import Collector, CollectSettings
 from blobd.config import BlobConfig
 from blobd.disks import DataDisk, Disks
 from blobd.handlers import Shared, routes
 from blobd.membership import Membership, NodeAddress
-from blobd.memory import libc_trim, trim_when_idle
 from blobd.meters import DaemonMetrics, Parts
 from blobd.scrub import Scrubber, ScrubSettings
 from blobd.shardstore import ShardStore, StoreSettings
 from blobd.times import ShardTimes
-from blobd.wire import DiskStatus, Status
+from blobd.wire import SHARD_BYTES_MAX, DiskStatus, Status
 from osscore.errors import StoreError
+from ossd.budget import ByteBudget
 from ossd.clock import Clock, RandomBytes
 from ossd.config import HostPort
 from ossd.disk import Disk
 from ossd.health import health_routes
 from ossd.http import serve
+from ossd.memory import libc_trim, trim_when_idle
 from ossd.metrics import Metrics
 from ossd.rpc import Rpc
 from ossd.run import Stopper
@@ -129,6 +129,8 @@ class BlobDaemon:
                 metrics=self._metrics,
                 verifier=self._world.verifier,
                 random=self._world.random,
+                piece_bytes=SHARD_BYTES_MAX,
+                whole_pieces=True,
             ),
             address=where.host,
             port=where.port,

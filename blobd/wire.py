@@ -30,6 +30,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from osscore.digests import Bytes
 from osscore.errors import MalformedBody
 from osscore.model import Coding, CodingKind, ShardIdentity
 
@@ -96,7 +97,7 @@ def pack_batch(puts: Sequence[ShardPut], bodies: Sequence[bytes]) -> bytes:
     return b"".join([_HEAD.pack(len(head)), head, *bodies])
 
 
-def unpack_batch(frame: bytes) -> list[tuple[ShardPut, memoryview]]:
+def unpack_batch(frame: Bytes) -> list[tuple[ShardPut, memoryview]]:
     """Inverse of pack_batch, without copying bodies. Raises MalformedBody."""
     view = memoryview(frame)
     try:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from blobd.client import BlobClient
 from frontend.access import Access
-from frontend.budget import ByteBudget
 from frontend.cluster import ClusterView
 from frontend.config import FrontendConfig
 from frontend.flows.batches import ShardBatches
@@ -27,11 +26,14 @@ from frontend.rest.handler import Surface
 from frontend.rest.routes import native_routes
 from osscore.erasure import best_codec
 from osscore.errors import StoreError
+from osscore.model import STRIPE_BYTES_MAX
 from ossd import logs
+from ossd.budget import ByteBudget
 from ossd.clock import Clock, SystemClock, system_random
 from ossd.config import HostPort, load
 from ossd.health import health_routes
 from ossd.http import serve
+from ossd.memory import libc_trim, trim_when_idle, use_one_arena
 from ossd.metrics import Metrics
 from ossd.rpc import AioRpc
 from ossd.run import EXIT_REFUSED, Stopper, run
@@ -61,8 +63,11 @@ def main(argv: Sequence[str]) -> int:
         sys.stderr.write(f"frontend: {error.message}\n")
         return EXIT_REFUSED
     logs.setup(config.log_format, sys.stdout)
+    use_one_arena()
     return run(
-        lambda stopper: _live(config, secrets, stopper), drain_s=config.drain_s + _DRAIN_EXTRA_S
+        lambda stopper: _live(config, secrets, stopper),
+        drain_s=config.drain_s + _DRAIN_EXTRA_S,
+        keep_freed_bytes=config.bodies_bytes // 2,
     )
 
 
@@ -85,11 +90,15 @@ async def _live(config: FrontendConfig, secrets: ClusterSecrets, stopper: Stoppe
     try:
         server = serve(
             [*health_routes(readiness.checks()), *native_routes(surface)],
-            settings=ServerSettings(role="frontend", clock=clock, metrics=metrics),
+            settings=ServerSettings(
+                role="frontend", clock=clock, metrics=metrics, piece_bytes=STRIPE_BYTES_MAX
+            ),
             address=where.host,
             port=where.port,
         )
         stopper.tasks.spawn(readiness.watch(), name="readiness")
+        trimming = trim_when_idle(store.budget, clock=clock, trim=libc_trim())
+        stopper.tasks.spawn(trimming, name="trim")
         log.info("serving", extra={"id": config.id, "address": where.host, "port": server.port})
         await stopper.wait()
         await server.stop(config.drain_s)

@@ -25,9 +25,12 @@ _KEPT_NUMERATOR, _KEPT_DENOMINATOR = 9, 10
 
 @dataclass(frozen=True, slots=True)
 class Compressed:
-    """What to store: `frames` has the stored size of each frame, () when stored plain."""
+    """What to store: `frames` has the stored size of each frame.
 
-    stored: bytes
+    () when stored plain; `stored` is then the very object that was given.
+    """
+
+    stored: Bytes
     frames: tuple[int, ...]
 
 
@@ -37,14 +40,14 @@ def compress(plain: Bytes) -> Compressed:
     # One object a call, because zstandard's are not safe to share between threads.
     compressor = zstandard.ZstdCompressor(level=_LEVEL)
     if len(view) < _WORTHWHILE_BYTES or not _sample_pays(compressor, view):
-        return Compressed(bytes(plain), ())
+        return Compressed(plain, ())
     frames = [
         compressor.compress(view[start : start + FRAME_BYTES])
         for start in range(0, len(view), FRAME_BYTES)
     ]
     sizes = tuple(len(frame) for frame in frames)
     if not _pays(sum(sizes), len(view)):
-        return Compressed(bytes(plain), ())
+        return Compressed(plain, ())
     return Compressed(b"".join(frames), sizes)
 
 

@@ -13,7 +13,7 @@ import msgspec
 from osscore.errors import InvalidArgument
 from osscore.names import StripeId
 
-STRIPE_BYTES_MAX = 4 * 1024 * 1024
+STRIPE_BYTES_MAX = 8 * 1024 * 1024
 """Most object bytes in one stripe."""
 INLINE_BYTES_MAX = 4096
 """Bodies up to this size live in the catalog."""

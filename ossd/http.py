@@ -32,6 +32,7 @@ from osscore.errors import (
 from ossd import logs
 from ossd.answering import AnsweringHandler, store_error
 from ossd.body_stream import BodyStream
+from ossd.disk import Bytes
 from ossd.server import Server, ServerSettings, Service, listen
 from ossd.signing import Verifier
 
@@ -57,8 +58,8 @@ class Handler(AnsweringHandler):
         request: tornado.httputil.HTTPServerRequest,
         **kwargs: Any,
     ) -> None:
-        self.body = b""
-        self._pieces: list[bytes] = []
+        self.body: Bytes = b""
+        self._pieces: list[Bytes] = []
         self._received_bytes = 0
         self._refused_bytes = 0
         self._declared_bytes = _declared_bytes(request)
@@ -148,7 +149,7 @@ class Handler(AnsweringHandler):
     def _parse_form(self, kind: str) -> None:
         fields, files = self.request.body_arguments, self.request.files
         try:
-            tornado.httputil.parse_body_arguments(kind, self.body, fields, files)
+            tornado.httputil.parse_body_arguments(kind, bytes(self.body), fields, files)
         except tornado.httputil.HTTPInputError as error:
             raise MalformedBody(f"The form cannot be read: {error}") from error
         for name, values in fields.items():

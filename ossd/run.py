@@ -22,8 +22,10 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+import uvloop
+
 from osscore.errors import StoreError
-from ossd.memory import keep_freed
+from ossd.memory import KEEP_FREED_BYTES, keep_freed
 
 EXIT_OK = 0
 EXIT_REFUSED = 1
@@ -104,14 +106,14 @@ class Stopper:
 Start = Callable[[Stopper], Awaitable[None]]
 
 
-def run(start: Start, *, drain_s: float = 30) -> int:
+def run(start: Start, *, drain_s: float = 30, keep_freed_bytes: int = KEEP_FREED_BYTES) -> int:
     """Run a daemon to its end and give its exit code.
 
     `start` builds everything, waits for the stopper and takes everything down again; from
-    the stop on it has `drain_s`, then it is cancelled.
+    the stop on it has `drain_s`, then it is cancelled. `keep_freed_bytes`: see `ossd.memory`.
     """
-    keep_freed()
-    with asyncio.Runner() as runner:
+    keep_freed(keep_freed_bytes)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_life(start, drain_s))
         # The runner waits for threads; one may hang in a system call on a dying disk.
         last = threading.Timer(THREADS_WAIT_S, os._exit, (code,))

@@ -23,8 +23,8 @@ from ossd.metrics import Metrics
 from ossd.signing import Verifier
 
 READ_SMALL_BYTES = 64 * 1024
-READ_LARGE_BYTES = 1024 * 1024
-READ_BUFFERS_COUNT = 8
+WAKE_BYTES_MAX = 1024 * 1024
+PATIENCE_S = 0.05
 HEADER_BYTES_MAX = 64 * 1024
 ENDLESS_BYTES = 1 << 62
 
@@ -36,7 +36,9 @@ class ServerSettings:
     """What all handlers of one server share.
 
     `verifier` None: internal handlers refuse everything. `idle_s` must exceed the
-    keep-alive time of clients, so that it is they who close first.
+    keep-alive time of clients, so that it is they who close first. A body comes in
+    pieces that end at multiples of `piece_bytes`, or earlier, where a peer is slow; with
+    `whole_pieces` never earlier: for handlers that count a body before it is read.
     """
 
     role: str
@@ -51,6 +53,8 @@ class ServerSettings:
     write_stall_s: float = 60.0
     linger_s: float = 2.0
     connections_max: int = 4096
+    piece_bytes: int = 1024 * 1024
+    whole_pieces: bool = False
 
 
 class Service:
@@ -79,57 +83,94 @@ class Service:
         await self._idle.wait()
 
 
-class _Buffers:
-    """A few large read buffers shared by all connections: allocating and clearing one for
-    each read, as Tornado does, costs more than the copying itself."""
-
-    def __init__(self, count: int, size_bytes: int) -> None:
-        self._free = [bytearray(0)] * count
-        self._size_bytes = size_bytes
-
-    def take(self) -> bytearray | None:
-        """A buffer to give back, or None while all are in use."""
-        if not self._free:
-            return None
-        return self._free.pop() or bytearray(self._size_bytes)
-
-    def give(self, buffer: bytearray) -> None:
-        """The reader is done with it."""
-        self._free.append(buffer)
-
-
 class _Stream(IOStream):
-    """A connection that reads small pieces until a peer has shown to fill them, so that
-    a slow client never holds a large buffer while it is waited for."""
+    """A connection that reads a large body in large pieces.
 
-    def __init__(self, connection: socket.socket, buffers: _Buffers) -> None:
+    Waking up for each segment that arrives costs more than copying it. So while a peer is
+    fast, the system is told to wake us only when there is much to read (SO_RCVLOWAT). A
+    peer that is not gets small reads, and no large buffer while it is waited for.
+    """
+
+    def __init__(self, connection: socket.socket, settings: ServerSettings) -> None:
         super().__init__(connection, read_chunk_size=READ_SMALL_BYTES)
-        self._buffers = buffers
+        self._piece_bytes = settings.piece_bytes
+        self._whole_pieces = settings.whole_pieces
+        self._body_bytes = 0
         self._fast = False
+        self._filling = False
+        self._awaited = False
+        self._wake_bytes = 1
+
+    def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
+        """See IOStream: the head of a message; a body follows."""
+        self._body_bytes = 0
+        return super().read_until_regex(regex, max_bytes)
 
     def read_bytes(self, num_bytes: int, partial: bool = False) -> Awaitable[bytes]:
-        """See IOStream."""
+        """See IOStream. What comes is bytes, or a view of a buffer of its own."""
         if not partial or num_bytes <= READ_SMALL_BYTES:
             return super().read_bytes(num_bytes, partial)
-        return asyncio.ensure_future(self._read_large(num_bytes))
+        return asyncio.ensure_future(self._read_piece(num_bytes))
 
-    async def _read_large(self, num_bytes: int) -> bytes:
-        buffer = self._buffers.take() if self._fast else None
-        if buffer is None:
-            data = await super().read_bytes(READ_SMALL_BYTES, partial=True)
+    async def _read_piece(self, num_bytes: int) -> bytes:
+        num_bytes = min(num_bytes, self._piece_bytes - self._body_bytes % self._piece_bytes)
+        if self._whole_pieces or self._fast:
+            data = await self._fill(num_bytes)
         else:
-            data = await self._read_by(buffer, num_bytes)
-        self._fast = len(data) >= READ_SMALL_BYTES
+            data = await super().read_bytes(min(num_bytes, READ_SMALL_BYTES), partial=True)
+        self._fast = len(data) >= min(num_bytes, READ_SMALL_BYTES)
+        self._body_bytes += len(data)
         return data
 
-    async def _read_by(self, buffer: bytearray, num_bytes: int) -> bytes:
-        view = memoryview(buffer)[:num_bytes]
+    async def _fill(self, num_bytes: int) -> bytes:
+        buffer = memoryview(bytearray(num_bytes))
+        size_bytes = 0
+        while size_bytes < num_bytes:
+            got_bytes, in_time = await self._read_much(buffer[size_bytes:])
+            size_bytes += got_bytes
+            if not (in_time or self._whole_pieces):
+                break
+        # Tornado hands it on as it is. A piece that is kept must not hold much more.
+        return (
+            cast(bytes, buffer[:size_bytes])
+            if 2 * size_bytes >= num_bytes
+            else bytes(buffer[:size_bytes])
+        )
+
+    async def _read_much(self, room: memoryview) -> tuple[int, bool]:
+        """How many bytes came, and whether they filled the room or came in large numbers."""
+        is_late = False
+
+        def settle_for_less() -> None:
+            nonlocal is_late
+            is_late = True
+            self._wake_at(1)
+
+        patience = asyncio.get_running_loop().call_later(PATIENCE_S, settle_for_less)
+        self._filling, self._awaited = True, False
         try:
-            # read_into asks for a bytearray but takes any writable buffer.
-            size_bytes = await self.read_into(cast(bytearray, view), partial=True)
-            return bytes(view[:size_bytes])
+            # It asks for a bytearray but takes any writable buffer.
+            return await self.read_into(cast(bytearray, room), partial=True), not is_late
         finally:
-            self._buffers.give(buffer)
+            patience.cancel()
+            self._filling = False
+            self._wake_at(1)
+
+    def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
+        """See IOStream: what is not there yet in large numbers is left to arrive."""
+        if self._filling and not self._awaited:
+            self._awaited = True
+            self._wake_at(len(buf))
+            return None
+        # What was awaited is there now, or the peer has closed: reading tells.
+        return super().read_from_fd(buf)
+
+    def _wake_at(self, size_bytes: int) -> None:
+        """Have the socket count as readable from so many bytes on."""
+        size_bytes = min(size_bytes, WAKE_BYTES_MAX)
+        if size_bytes != self._wake_bytes and not self.closed():
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size_bytes)
+            self._wake_bytes = size_bytes
 
 
 class _Listener(HTTPServer):
@@ -137,14 +178,13 @@ class _Listener(HTTPServer):
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         """See HTTPServer."""
-        self._connections_max = kwargs.pop("connections_max")
+        self._settings: ServerSettings = kwargs.pop("settings")
         self._connection_count = 0
-        self._buffers = _Buffers(READ_BUFFERS_COUNT, READ_LARGE_BYTES)
         super().initialize(*args, **kwargs)
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
         """See HTTPServer."""
-        if self._connection_count >= self._connections_max:
+        if self._connection_count >= self._settings.connections_max:
             # Running out of descriptors would take files and peers down with it.
             stream.close()
             return
@@ -152,7 +192,7 @@ class _Listener(HTTPServer):
         stream.set_nodelay(True)
         if type(stream) is IOStream:
             # It has not been used yet, and leaves its socket alone when it is dropped.
-            stream = _Stream(stream.socket, self._buffers)
+            stream = _Stream(stream.socket, self._settings)
         super().handle_stream(stream, address)
 
     def on_close(self, server_conn: object) -> None:
@@ -199,13 +239,13 @@ def listen(
     listener = _Listener(
         application,
         ssl_options=ssl_context,
-        chunk_size=READ_LARGE_BYTES,
+        chunk_size=service.settings.piece_bytes,
+        settings=service.settings,
         max_header_size=HEADER_BYTES_MAX,
         # Handlers bound their bodies themselves: they can answer with an envelope.
         max_body_size=ENDLESS_BYTES,
         idle_connection_timeout=service.settings.idle_s,
         body_timeout=service.settings.body_timeout_s,
-        connections_max=service.settings.connections_max,
     )
     try:
         sockets = bind_sockets(port, address=address or None, backlog=1024)

@@ -10,7 +10,7 @@ class Cutter:
     """Gives a body stripe by stripe. At most one stripe and one piece are held here."""
 
     def __init__(
-        self, body: AsyncIterator[bytes], *, stripe_bytes: int, object_bytes_max: int
+        self, body: AsyncIterator[Bytes], *, stripe_bytes: int, object_bytes_max: int
     ) -> None:
         self._body = body.__aiter__()
         self._stripe_bytes = stripe_bytes
@@ -19,7 +19,7 @@ class Cutter:
         self.size_bytes = 0
         """Bytes received so far; the body's size once `next` has given b''."""
 
-    async def next(self) -> bytes:
+    async def next(self) -> Bytes:
         """The next stripe: full ones, then the shorter last one, then b'' for ever.
 
         Raises EntityTooLarge, and whatever the body raises.
@@ -33,8 +33,7 @@ class Cutter:
             pieces.append(piece if len(piece) <= missing else memoryview(piece)[:missing])
             self._rest = memoryview(piece)[missing:] if len(piece) > missing else b""
             missing -= len(pieces[-1])
-        only = pieces[0] if len(pieces) == 1 else None
-        return only if isinstance(only, bytes) else b"".join(pieces)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def more(self) -> bool:
         """Whether another stripe follows; reads one piece to know."""
@@ -42,7 +41,7 @@ class Cutter:
             self._rest = await self._receive()
         return bool(len(self._rest))
 
-    async def _receive(self) -> bytes:
+    async def _receive(self) -> Bytes:
         async for piece in self._body:
             if piece:
                 self.size_bytes += len(piece)

@@ -16,7 +16,7 @@ class Encoded:
 
     plain_bytes: int
     digest: bytes
-    stored: bytes
+    stored: Bytes
     stored_crc: int
     frames: tuple[int, ...]
     coding: Coding
@@ -25,7 +25,7 @@ class Encoded:
     shard_crcs: tuple[int, ...]
 
 
-def encode_stripe(codec: Codec, plain: bytes, digest: bytes | None, coding: Coding) -> Encoded:
+def encode_stripe(codec: Codec, plain: Bytes, digest: bytes | None, coding: Coding) -> Encoded:
     """Compress where it pays, code, and take every checksum the catalog keeps.
 
     `digest`: BLAKE3-256 of `plain` where it is known already.

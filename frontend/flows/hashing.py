@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 
 from frontend.flows.store import Store
+from ossd.disk import Bytes
 
 
 class BodyHash:
@@ -14,7 +15,7 @@ class BodyHash:
         self._sha256 = hashlib.sha256()
         self._last: asyncio.Task[None] | None = None
 
-    def add(self, plain: bytes) -> None:
+    def add(self, plain: Bytes) -> None:
         """Queue the next bytes; they are kept until they are hashed."""
         self._last = asyncio.get_running_loop().create_task(self._hash(plain, self._last))
 
@@ -29,7 +30,7 @@ class BodyHash:
         if self._last is not None:
             await self._last
 
-    async def _hash(self, plain: bytes, before: asyncio.Task[None] | None) -> None:
+    async def _hash(self, plain: Bytes, before: asyncio.Task[None] | None) -> None:
         if before is not None:
             await before
         await self._store.off_loop(len(plain), self._sha256.update, plain)

@@ -11,6 +11,7 @@ from frontend.flows.stripe_write import DOMAIN, WRITES_MAX, write_stripe
 from osscore.digests import blake3_256
 from osscore.errors import StoreError
 from osscore.model import Profile, StripeDraft
+from ossd.disk import Bytes
 from raftmeta.commands import StripeQuestion
 
 LANES = 2
@@ -22,7 +23,7 @@ _ASK_EVERY = 8
 class PlainStripe:
     """One stripe of a body; `writing` where its shards are on their way already."""
 
-    plain: bytes
+    plain: Bytes
     writing: asyncio.Task[StripeDraft] | None = None
 
 
@@ -87,7 +88,7 @@ class LongBody:
             else:
                 return
 
-    async def _find_twin(self, position: int, plain: bytes, digest: bytes) -> int:
+    async def _find_twin(self, position: int, plain: Bytes, digest: bytes) -> int:
         """Row of a stripe with these bytes, or 0; asked less often while answers are no.
 
         What is not asked is found at the append at the latest: it maps twins, only after

@@ -21,6 +21,7 @@ from osscore.errors import (
     StoreError,
 )
 from osscore.model import STRIPE_BYTES_MAX, ObjectAttributes, Profile, StripeDraft
+from ossd.disk import Bytes
 from raftmeta.commands import (
     Body,
     Conditions,
@@ -64,7 +65,7 @@ class StoredObject:
     sha256: bytes
 
 
-async def put_object(store: Store, request: PutRequest, body: AsyncIterator[bytes]) -> StoredObject:
+async def put_object(store: Store, request: PutRequest, body: AsyncIterator[Bytes]) -> StoredObject:
     """Store `body` as the new current version.
 
     Raises NoSuchBucket, PreconditionFailed, BadDigest, IncompleteBody, EntityTooLarge, the
@@ -87,7 +88,7 @@ def _first_cost_bytes(size_bytes: int | None) -> int:
 class _Put:
     """One request under way."""
 
-    def __init__(self, store: Store, request: PutRequest, body: AsyncIterator[bytes]) -> None:
+    def __init__(self, store: Store, request: PutRequest, body: AsyncIterator[Bytes]) -> None:
         self._store = store
         self._request = request
         self._cutter = Cutter(
@@ -109,7 +110,7 @@ class _Put:
         if len(first) <= inline_bytes_max:
             digest = hashlib.sha256(first).digest()
             self._check_complete(digest)
-            return await self._commit(InlineBody(data=first), digest)
+            return await self._commit(InlineBody(data=bytes(first)), digest)
         profile = await write_profile(
             store, request.bucket, request.profile, creates_bucket=request.creates_bucket
         )
@@ -118,9 +119,10 @@ class _Put:
             return await self._long_alone(profile, first)
         return await self._short(profile, first)
 
-    async def _short(self, profile: Profile, first: bytes) -> StoredObject:
+    async def _short(self, profile: Profile, first: Bytes) -> StoredObject:
         """Up to two stripes: sent while they arrive, kept until the commit answers."""
-        plains, writing = [first], [self._write(first, profile)]
+        plains: list[Bytes] = [first]
+        writing = [self._write(first, profile)]
         del first
         try:
             if await self._cutter.more():
@@ -140,11 +142,11 @@ class _Put:
                 task.cancel()
             await asyncio.wait(writing)
 
-    def _write(self, plain: bytes, profile: Profile) -> asyncio.Task[StripeDraft]:
+    def _write(self, plain: Bytes, profile: Profile) -> asyncio.Task[StripeDraft]:
         return asyncio.create_task(write_stripe(self._store, plain, profile))
 
     async def _commit_rewriting(
-        self, profile: Profile, plains: list[bytes], drafts: list[StripeDraft], digest: bytes
+        self, profile: Profile, plains: list[Bytes], drafts: list[StripeDraft], digest: bytes
     ) -> StoredObject:
         for _ in range(WRITES_MAX - 1):
             try:
@@ -156,7 +158,7 @@ class _Put:
             drafts = [await write_stripe(self._store, plain, profile) for plain in plains]
         return await self._commit(StripesBody(stripes=tuple(drafts)), digest)
 
-    async def _long_alone(self, profile: Profile, first: bytes) -> StoredObject:
+    async def _long_alone(self, profile: Profile, first: Bytes) -> StoredObject:
         """A long body that said so: a second stripe at a time only if there is room."""
         extra_bytes = stripe_cost_bytes(STRIPE_BYTES_MAX)
         has_room = self._store.budget.try_take(extra_bytes, share_max=LANES_SHARE_MAX)

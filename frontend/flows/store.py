@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from blobd.client import BlobClient
-from frontend.budget import ByteBudget
 from frontend.cluster import ClusterView
 from frontend.flows.batches import ShardBatches
 from frontend.flows.damage import DamageNotes
@@ -16,6 +15,7 @@ from osscore.erasure import Codec
 from osscore.errors import MetadataLowSpace
 from osscore.model import Profile
 from osscore.names import StripeId, stripe_id
+from ossd.budget import ByteBudget
 from ossd.clock import Clock, RandomBytes
 from raftmeta.client import MetaClient
 

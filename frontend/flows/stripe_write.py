@@ -8,6 +8,7 @@ from frontend.flows.store import Store
 from osscore.errors import QuorumLost
 from osscore.model import Profile, StripeDraft
 from osscore.placement import place
+from ossd.disk import Bytes
 
 WRITES_MAX = 3
 DOMAIN = b""
@@ -15,7 +16,7 @@ DOMAIN = b""
 
 
 async def write_stripe(
-    store: Store, plain: bytes, profile: Profile, digest: bytes | None = None
+    store: Store, plain: Bytes, profile: Profile, digest: bytes | None = None
 ) -> StripeDraft:
     """Store the shards of `plain`; answers a draft that meets the acknowledgement rule.
 
@@ -33,7 +34,7 @@ async def write_stripe(
 
 
 async def _write_once(
-    store: Store, plain: bytes, profile: Profile, digest: bytes | None
+    store: Store, plain: Bytes, profile: Profile, digest: bytes | None
 ) -> StripeDraft:
     targets = store.cluster.targets(await store.cluster.current())
     # Its birth is taken before the first shard leaves (SAFETY rule 1).

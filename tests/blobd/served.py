@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from blobd.budget import ByteBudget
 from blobd.client import BlobClient
 from blobd.disks import DataDisk
 from blobd.handlers import Shared, routes
@@ -26,6 +25,7 @@ from osscore.errors import (
     StoreError,
 )
 from osscore.model import ShardIdentity
+from ossd.budget import ByteBudget
 from ossd.clock import SystemClock, system_random
 from ossd.http import serve
 from ossd.metrics import Metrics

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from frontend.budget import ByteBudget
 from frontend.cluster import ClusterView
 from frontend.flows.batches import ShardBatches
 from frontend.flows.get import read_object
@@ -18,6 +17,7 @@ from frontend.flows.put import PutRequest, StoredObject, put_object
 from frontend.flows.store import FlowSettings, Store
 from osscore.erasure import best_codec
 from osscore.model import Profile
+from ossd.budget import ByteBudget
 from ossd.clock import SystemClock, system_random
 from ossd.signing import ClusterSecrets, seal
 from raftmeta.catalog.catalog import Catalog

@@ -40,7 +40,7 @@ from raftmeta.wire import PROPOSE, ProposeRequest
 from tests.frontend import harness
 from tests.frontend.harness import BUCKET, World, random_bytes
 
-STRIPE = 4 * 1024 * 1024
+STRIPE = 8 * 1024 * 1024
 STEP_S = 50 * 60.0
 
 

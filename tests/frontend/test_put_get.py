@@ -23,7 +23,7 @@ from raftmeta.queries import CatalogCounted, CountCatalog
 from tests.frontend.harness import BUCKET, World, random_bytes, run, url, uuid
 from tests.raftmeta.waiting import until
 
-STRIPE = 4 * 1024 * 1024
+STRIPE = 8 * 1024 * 1024
 SIZES = [
     *(0, 1, 3, 4, 5, 4095, 4096, 4097, 31_999, 32_001),
     *(65_536 * 4 - 1, 65_536 * 4, 65_536 * 4 + 1),

@@ -10,9 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from frontend.budget import ByteBudget
 from frontend.cluster import ClusterState
-from frontend.flows.get import read_object
+from frontend.flows.get import PIECE_BYTES, read_object
 from frontend.flows.objects import ObjectRef, delete_object, find_object
 from frontend.flows.put import PutRequest, put_object
 from frontend.flows.store import stripe_cost_bytes
@@ -25,12 +24,14 @@ from osscore.errors import (
 )
 from osscore.model import BLOCK_BYTES, Profile, Segment, SlotState
 from osscore.names import StripeId
+from ossd.budget import ByteBudget
 from raftmeta.commands import Collect, Collected, Conditions, Done, MarkBad
 from raftmeta.queries import CatalogCounted, CountCatalog, Found
 from tests.fakes.blobs import Place
 from tests.frontend.harness import BUCKET, FAST, World, random_bytes, run, url
 
-STRIPE = 4 * 1024 * 1024
+STRIPE = 8 * 1024 * 1024
+STRIPE_PIECES = STRIPE // PIECE_BYTES
 SHORT_GRACE = dataclasses.replace(FAST, gc_grace_s=0.004)
 
 
@@ -101,7 +102,9 @@ def test_rule_4_a_long_get_survives_the_removal_of_its_version(tmp_path: Path) -
                 got.append(bytes(piece))
                 if len(got) == 1:
                     await world.clock.sleep(0.005)  # longer than a quarter of the grace
-                if len(got) == 12:  # the third stripe has been begun, and the hold taken
+                if (
+                    len(got) == 3 * STRIPE_PIECES // 2
+                ):  # the third stripe has been begun, and the hold taken
                     await delete_object(world.store, ref, Conditions())
                     for _ in range(3):
                         await world.meta.propose(Collect(grace_ms=0), Collected)
@@ -133,7 +136,7 @@ def test_rule_4_an_abandoned_get_gives_its_hold_back(tmp_path: Path) -> None:
                 seen += 1
                 if seen == 1:
                     await world.clock.sleep(0.005)
-                if seen == 12:
+                if seen == 3 * STRIPE_PIECES // 2:
                     assert (await count(world)).uploads == 1
                     break
         await world.store.close()

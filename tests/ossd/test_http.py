@@ -21,7 +21,7 @@ class Echo(Handler):
         self.write(b"got")
 
     def post(self, *_: str) -> None:
-        self.write(self.body)
+        self.write(bytes(self.body))
 
 
 class Failing(Handler):
@@ -52,7 +52,7 @@ class Internal(InternalHandler):
 
     def put(self) -> None:
         Internal.ran += 1
-        self.write(self.body)
+        self.write(bytes(self.body))
 
 
 ROUTES = [

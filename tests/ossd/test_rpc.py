@@ -81,7 +81,7 @@ class Echo(InternalHandler):
     def put(self) -> None:
         self.set_header("X-Seen", self.request.uri or "")
         self.set_header("X-Request-Seen", self.request.headers.get("X-Request-Id", ""))
-        self.write(self.body)
+        self.write(bytes(self.body))
 
 
 class Odd(Handler):

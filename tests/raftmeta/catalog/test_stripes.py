@@ -287,7 +287,7 @@ def broken(driver: Driver) -> list[StripeDraft]:
         replace(good, digest=b"short"),
         replace(good, stripe=StripeId(b"short")),
         replace(good, plain_bytes=0),
-        replace(good, plain_bytes=1 << 23),
+        replace(good, plain_bytes=(1 << 23) + 1),
         replace(good, shard_crcs=(1, 2)),
         replace(good, shard_crcs=(1, 2, 1 << 40)),
         replace(good, slots=good.slots[:2]),

@@ -1,11 +1,11 @@
-"""The byte budget of a frontend (SAFETY rule 25)."""
+"""The byte budget of a process (SAFETY rule 25)."""
 
 import asyncio
 
 import pytest
 
-from frontend.budget import ByteBudget
 from osscore.errors import Overloaded
+from ossd.budget import ByteBudget
 
 
 def test_who_came_first_is_served_first() -> None:
@@ -66,6 +66,34 @@ def test_more_than_all_counts_as_all() -> None:
         budget = ByteBudget(10, wait_s=5)
         async with budget.hold(1000):
             assert budget.used_bytes == 10
+        assert budget.used_bytes == 0
+
+    asyncio.run(story())
+
+
+def test_bodies_beyond_the_budget_wait_and_then_are_refused() -> None:
+    async def story() -> None:
+        budget = ByteBudget(100, wait_s=0.05)
+        await budget.take(80)
+        with pytest.raises(Overloaded):
+            await budget.take(30)
+        assert budget.used_bytes == 80
+
+    asyncio.run(story())
+
+
+def test_a_cancelled_waiter_leaves_its_place() -> None:
+    async def story() -> None:
+        budget = ByteBudget(100, wait_s=5)
+        await budget.take(80)
+        gone = asyncio.create_task(budget.take(90))
+        await asyncio.sleep(0)
+        behind = asyncio.create_task(budget.take(20))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await behind
+        budget.give(80)
+        budget.give(20)
         assert budget.used_bytes == 0
 
     asyncio.run(story())

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from osscore.errors import Overloaded
 
@@ -30,43 +32,64 @@ class ByteBudget:
         """How many requests wait for their turn."""
         return len(self._waiting)
 
+    @asynccontextmanager
+    async def hold(self, size_bytes: int) -> AsyncIterator[None]:
+        """Hold that many bytes for a while, waiting a bounded time. Raises Overloaded."""
+        await self.take(size_bytes)
+        try:
+            yield
+        finally:
+            self.give(size_bytes)
+
     async def take(self, size_bytes: int) -> None:
         """Reserve that many bytes, waiting a bounded time. Raises Overloaded.
 
         More than there is in total counts as all of it.
         """
-        size_bytes = min(size_bytes, self._total_bytes)
-        self.taken_count += 1
-        if not self._waiting and size_bytes <= self._free_bytes:
-            self._free_bytes -= size_bytes
+        if self.try_take(size_bytes):
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((size_bytes, turn))
+        self.taken_count += 1
+        entry = (min(size_bytes, self._total_bytes), asyncio.get_running_loop().create_future())
+        self._waiting.append(entry)
         try:
-            await asyncio.wait_for(asyncio.shield(turn), self._wait_s)
+            async with asyncio.timeout(self._wait_s):
+                await entry[1]
         except TimeoutError as error:
-            self._leave(size_bytes, turn)
+            self._leave(entry)
             raise Overloaded("This process holds as many bodies as it may; try again.") from error
         except asyncio.CancelledError:
-            self._leave(size_bytes, turn)
+            self._leave(entry)
             raise
 
+    def try_take(self, size_bytes: int, *, share_max: float = 1.0) -> bool:
+        """Reserve from surplus: False, and nothing taken, if anyone would have to wait, or if
+        more than `share_max` of the whole would then be in use."""
+        size_bytes = min(size_bytes, self._total_bytes)
+        left_bytes = self._free_bytes - size_bytes
+        if self._waiting or left_bytes < self._total_bytes * (1 - share_max):
+            return False
+        self.taken_count += 1
+        self._free_bytes -= size_bytes
+        return True
+
     def give(self, size_bytes: int) -> None:
-        """Return what `take` reserved."""
+        """Return what was reserved."""
         self._free_bytes += min(size_bytes, self._total_bytes)
         assert self._free_bytes <= self._total_bytes, "given back more than was taken"
         self._serve()
 
-    def _leave(self, size_bytes: int, turn: asyncio.Future[None]) -> None:
-        if turn.done():  # granted in the same moment as it gave up
-            self._free_bytes += size_bytes
+    def _leave(self, entry: tuple[int, asyncio.Future[None]]) -> None:
+        # Waiting entries are in the queue; a granted one may have timed out in that moment.
+        if entry in self._waiting:
+            self._waiting.remove(entry)
         else:
-            turn.cancel()
-            self._waiting.remove((size_bytes, turn))
+            self._free_bytes += entry[0]
         self._serve()
 
     def _serve(self) -> None:
         while self._waiting and self._waiting[0][0] <= self._free_bytes:
             size_bytes, turn = self._waiting.popleft()
             self._free_bytes -= size_bytes
+            if turn.done():  # cancelled in this very moment: `_leave` gives it back
+                continue
             turn.set_result(None)
