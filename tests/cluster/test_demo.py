@@ -28,7 +28,7 @@ esac
 def file(tmp_path: Path) -> Path:
     """Two stripes: random bytes, and text that compresses."""
     path = tmp_path / "two stripes"
-    path.write_bytes(noise(4 * MIB, seed=1) + text(3 * MIB))
+    path.write_bytes(noise(8 * MIB, seed=1) + text(3 * MIB))
     return path
 
 

@@ -14,10 +14,10 @@ from tests.cluster.local import LocalStore, noise, object_path, text, wait_for
 pytestmark = pytest.mark.cluster
 
 MIB = 1024 * 1024
-STRIPE = 4 * MIB
+STRIPE = 8 * MIB
 SIZES = [
     *(0, 1, 3, 4, 5, 4095, 4096, 4097, 31_999, 32_001),
-    *(STRIPE - 1, STRIPE, STRIPE + 1, 2 * STRIPE, 2 * STRIPE + 1, 5 * STRIPE + 3),
+    *(STRIPE - 1, STRIPE, STRIPE + 1, 2 * STRIPE, 2 * STRIPE + 1, 3 * STRIPE + 3),
 ]
 FRONTEND = "frontend-1"
 MEMORY_MIB_MAX = 300
