@@ -319,7 +319,7 @@ def test_a_cluster_grows_by_up_alone(own: LocalStore) -> None:
     (status,) = own.ossctl_json("cluster", "status")
     assert {b["id"]: b["state"] for b in status["blobs"]}["blob-7"] == "up"
     assert len(status["blobs"]) == 7
-    body = noise(24 * MIB, seed=3)  # six stripes: one of them surely uses the newcomer
+    body = noise(48 * MIB, seed=3)  # six stripes: one of them surely uses the newcomer
     own.put("grown", body)
     assert sum(path.stat().st_size for path in own.volumes("blob-7")) > MIB
     second = own.facts()["frontends"][1]["api"].removeprefix("http://")
