@@ -95,11 +95,18 @@ class _Stream(IOStream):
         super().__init__(connection, read_chunk_size=READ_SMALL_BYTES)
         self._piece_bytes = settings.piece_bytes
         self._whole_pieces = settings.whole_pieces
+        self._nodelay = False
         self._body_bytes = 0
         self._fast = False
         self._filling = False
         self._awaited = False
         self._wake_bytes = 1
+
+    def set_nodelay(self, value: bool) -> None:
+        """See IOStream: once on, it stays on; Tornado turns it off between two requests."""
+        if value and not self._nodelay:
+            super().set_nodelay(True)
+            self._nodelay = True
 
     def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
         """See IOStream: the head of a message; a body follows."""
@@ -189,10 +196,10 @@ class _Listener(HTTPServer):
             stream.close()
             return
         self._connection_count += 1
-        stream.set_nodelay(True)
         if type(stream) is IOStream:
             # It has not been used yet, and leaves its socket alone when it is dropped.
             stream = _Stream(stream.socket, self._settings)
+        stream.set_nodelay(True)
         super().handle_stream(stream, address)
 
     def on_close(self, server_conn: object) -> None:

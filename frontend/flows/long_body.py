@@ -1,4 +1,4 @@
-"""Bodies of more than two stripes: staged as they stream in, at most two stripes at a time."""
+"""Bodies of more than two stripes: staged as they stream in, a few stripes at a time."""
 
 import asyncio
 from collections import deque
@@ -14,9 +14,9 @@ from osscore.model import Profile, StripeDraft
 from ossd.disk import Bytes
 from raftmeta.commands import StripeQuestion
 
-LANES = 2
-_ASK_FIRST = 4
-_ASK_EVERY = 8
+LANES_MAX = 3
+_ASK_FIRST = 2
+_ASK_EVERY = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from frontend.flows.buckets import ensure_bucket, write_profile
 from frontend.flows.cut import Cutter
 from frontend.flows.hashing import BodyHash
-from frontend.flows.long_body import LANES, LongBody, PlainStripe
+from frontend.flows.long_body import LANES_MAX, LongBody, PlainStripe
 from frontend.flows.objects import check_conditions
 from frontend.flows.staging import is_rewritable
 from frontend.flows.store import Store, stripe_cost_bytes
@@ -36,7 +36,7 @@ _SHORT_STRIPES = 2
 SHORT_BYTES_MAX = _SHORT_STRIPES * STRIPE_BYTES_MAX
 """Longer bodies are staged (SAFETY rule 4)."""
 LANES_SHARE_MAX = 0.5
-"""Second lanes come from the first half of the budget: the rest lets more requests begin."""
+"""Further lanes come from the first half of the budget: the rest lets more requests begin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ async def put_object(store: Store, request: PutRequest, body: AsyncIterator[Byte
 
 
 def _first_cost_bytes(size_bytes: int | None) -> int:
-    """What is held before the first byte is read; a long body's second lane is surplus."""
+    """What is held before the first byte is read; a long body's further lanes are surplus."""
     if size_bytes is not None and size_bytes > SHORT_BYTES_MAX:
         return stripe_cost_bytes(STRIPE_BYTES_MAX)
     return stripe_cost_bytes(SHORT_BYTES_MAX if size_bytes is None else size_bytes)
@@ -132,7 +132,7 @@ class _Put:
                 if await self._cutter.more():
                     head = [PlainStripe(p, w) for p, w in zip(plains, writing, strict=True)]
                     plains.clear()
-                    return await self._long(profile, head, lanes=LANES)
+                    return await self._long(profile, head, lanes=_SHORT_STRIPES)
             digest = await self._hash.digest()
             self._check_complete(digest)
             drafts = [await draft for draft in writing]
@@ -159,16 +159,18 @@ class _Put:
         return await self._commit(StripesBody(stripes=tuple(drafts)), digest)
 
     async def _long_alone(self, profile: Profile, first: Bytes) -> StoredObject:
-        """A long body that said so: a second stripe at a time only if there is room."""
+        """A long body that said so: more than one stripe at a time only if there is room."""
         extra_bytes = stripe_cost_bytes(STRIPE_BYTES_MAX)
-        has_room = self._store.budget.try_take(extra_bytes, share_max=LANES_SHARE_MAX)
+        lanes, budget = 1, self._store.budget
+        while lanes < LANES_MAX and budget.try_take(extra_bytes, share_max=LANES_SHARE_MAX):
+            lanes += 1
         try:
             head = [PlainStripe(first)]
             del first
-            return await self._long(profile, head, lanes=LANES if has_room else 1)
+            return await self._long(profile, head, lanes=lanes)
         finally:
-            if has_room:
-                self._store.budget.give(extra_bytes)
+            for _ in range(lanes - 1):
+                budget.give(extra_bytes)
 
     async def _long(self, profile: Profile, head: list[PlainStripe], *, lanes: int) -> StoredObject:
         body = LongBody(self._store, profile, lanes=lanes)
