@@ -20,6 +20,12 @@ CONNECT_S = 5.0
 SILENCE_S = 120.0
 """Longest wait for the next bytes of an answer."""
 READS = ("GET", "HEAD")
+UNKNOWN = "whether it was done is not known: look, then try again"
+WHAT_TO_DO = {
+    "NoLeader": "'ossctl cluster status' shows what does not run",
+    "OutcomeUnknown": UNKNOWN,
+}
+"""By the code of an error: a frontend tells what is, not what to do about it."""
 
 
 class Api:
@@ -144,7 +150,7 @@ def broken_off(method: str, endpoint: str, error: Exception) -> Unavailable:
     what = f"the connection to {endpoint} broke off ({error or type(error).__name__})"
     if method in READS:
         return PeerUnreachable(f"{what}; try again")
-    return OutcomeUnknown(f"{what}; whether it was done is not known: look, then try again")
+    return OutcomeUnknown(f"{what}; {UNKNOWN}")
 
 
 def _why_not_connected(error: Exception) -> str:
@@ -185,8 +191,11 @@ async def _error(response: "aiohttp.ClientResponse") -> StoreError:
     text = await _text(response)
     try:
         found = json.loads(text)["error"]
-        return from_code(found["code"], found["message"])
-    except (ValueError, KeyError, TypeError):
+        code, message = found["code"], found["message"]
+        if code in WHAT_TO_DO:
+            message = f"{message.rstrip('.')}; {WHAT_TO_DO[code]}"
+        return from_code(code, message)
+    except (ValueError, KeyError, TypeError, AttributeError):
         # Not from a frontend, whose errors are JSON; a proxy before it may say these.
         kind = {401: "Unauthenticated", 403: "AccessDenied", 503: "Unavailable"}
         kind |= {502: "Unavailable", 504: "Unavailable"}

@@ -93,11 +93,28 @@ def status(directory: Dir = None, endpoint: Endpoint = None, as_json: AsJson = F
     """Show every node of the cluster and how it is."""
     with errors_as_exit_codes():
         connection = connect(endpoint=endpoint, directory=directory, environ=os.environ)
-        found = api.run(connection, lambda a: a.json("GET", "/v1/cluster"))
+        try:
+            found = api.run(connection, lambda a: a.json("GET", "/v1/cluster"))
+        except Unavailable as error:
+            raise _with_idle_nodes(error, connection, directory) from error
         if as_json:
             print_json(found)
         else:
             _print_status(found)
+
+
+def _with_idle_nodes(
+    error: Unavailable, connection: Connection, directory: Path | None
+) -> Unavailable:
+    """The error, and which nodes of a local cluster do not run."""
+    cluster = local_cluster.load(cluster_folder(directory, os.environ))
+    if cluster is None or connection.endpoints != tuple(f["api"] for f in cluster.frontends):
+        return error  # a cluster elsewhere was asked
+    idle = [n["id"] for n in cluster.nodes() if not local_process.is_running(n["pid"], n["id"])]
+    if not idle:
+        return error
+    reason = error.message.partition(";")[0]
+    return Unavailable(f"{reason}; not running: {', '.join(idle)} ('ossctl up' starts them)")
 
 
 def _print_status(found: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from tests.cli.fake_frontend import FakeFrontend, Told, refusal, serving
 from tests.cli.runner import EVERY_REQUEST, ossctl
 
 NO_BUCKET = refusal(404, "NoSuchBucket", "There is no bucket 'b'.")
-NO_LEADER = refusal(503, "NoLeader", "No metadata leader could be reached.")
+OVERLOADED = refusal(503, "Overloaded", "Too many requests.")
 WRONG_KEY = refusal(401, "Unauthenticated", "The access key or its secret is wrong.")
 
 
@@ -62,7 +62,7 @@ def tree(folder: Path, count: int) -> None:
         (NO_BUCKET, ExitCode.NOT_FOUND),
         (WRONG_KEY, ExitCode.DENIED),
         (refusal(403, "AccessDenied", "Not with this key."), ExitCode.DENIED),
-        (NO_LEADER, ExitCode.UNAVAILABLE),
+        (OVERLOADED, ExitCode.UNAVAILABLE),
         (refusal(507, "DiskFull", "The disk is full."), ExitCode.UNAVAILABLE),
         (refusal(400, "BadDigest", "Other bytes."), ExitCode.FAILURE),
     ],
@@ -89,7 +89,7 @@ def test_where_nobody_answers_every_command_is_unavailable(here: Path, words: li
 
 
 def test_a_source_that_cannot_be_read_is_named(here: Path) -> None:
-    with serving(lambda *_: NO_LEADER) as frontend:
+    with serving(lambda *_: OVERLOADED) as frontend:
         result = ossctl(frontend.url, "put", "/proc/self/mem", "memory")
         assert frontend.seen == []
     assert result.exit_code == ExitCode.FAILURE
@@ -154,6 +154,20 @@ def test_an_endpoint_that_is_none_is_a_usage_error(here: Path, endpoint: str) ->
     assert "http://HOST:PORT" in result.output
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("NoLeader", "ossctl: No leader; 'ossctl cluster status' shows what does not run\n"),
+        ("OutcomeUnknown", "whether it was done is not known: look, then try again\n"),
+    ],
+)
+def test_errors_of_the_cluster_say_what_to_do(here: Path, code: str, said: str) -> None:
+    with serving(lambda *_: refusal(503, code, "No leader.")) as frontend:
+        result = ossctl(frontend.url, "rm", "x")
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    assert result.output.endswith(said)
+
+
 def test_stat_says_what_is_missing_though_head_has_no_body(here: Path) -> None:
     with serving(lambda *_: NO_BUCKET) as frontend:
         result = ossctl(frontend.url, "stat", "oss://bbb/x")
@@ -196,7 +210,7 @@ def test_what_fails_alone_is_named_and_the_others_are_done(here: Path) -> None:
     [
         (NO_BUCKET, ExitCode.NOT_FOUND),
         (WRONG_KEY, ExitCode.DENIED),
-        (NO_LEADER, ExitCode.UNAVAILABLE),
+        (OVERLOADED, ExitCode.UNAVAILABLE),
     ],
 )
 def test_what_all_would_meet_keeps_the_rest_from_being_begun(
@@ -213,10 +227,10 @@ def test_what_all_would_meet_keeps_the_rest_from_being_begun(
 
 def test_of_several_errors_the_one_that_bars_most_is_the_exit_status(here: Path) -> None:
     tree(here / "t", 5)
-    with store_but({"f000": ODD, "f001": WRONG_KEY, "f002": NO_LEADER}) as frontend:
+    with store_but({"f000": ODD, "f001": WRONG_KEY, "f002": OVERLOADED}) as frontend:
         result = ossctl(frontend.url, "put", "-r", "t")
     assert result.exit_code == ExitCode.DENIED
-    for part in ("t/f000: Other", "t/f001: The access key", "t/f002: No metadata", "3 of 5"):
+    for part in ("t/f000: Other", "t/f001: The access key", "t/f002: Too many", "3 of 5"):
         assert f"ossctl: {part}" in result.output
 
 

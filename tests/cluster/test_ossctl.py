@@ -177,6 +177,7 @@ def test_with_a_wrong_key_every_command_is_denied_and_leaves_nothing(
 
 
 def test_what_is_missing_is_named(own: LocalStore, tmp_path: Path) -> None:
+    own.put("once", b"1")
     (tmp_path / "tree").mkdir()
     for number in range(12):
         (tmp_path / "tree" / str(number)).write_text("x")
@@ -191,7 +192,6 @@ def test_what_is_missing_is_named(own: LocalStore, tmp_path: Path) -> None:
     assert missing("stat", "gone") == "ossctl: There is no object 'gone'.\n"
     assert "no bucket 'nowhere'" in missing("stat", "oss://nowhere/gone")
     assert "gone" in missing("versions", "gone", "--json")
-    own.put("once", b"1")
     assert "no version" in missing("stat", "once", "--version", "3")
 
 
@@ -364,6 +364,8 @@ def test_down_stops_everything_and_leaves_clean_logs(own: LocalStore) -> None:
     assert set(said["stopped"]) == running and len(running) == len(own.nodes())
     assert own.running() == {}
     assert own.ossctl_json("down") == [{"stopped": []}]
+    said = own.ossctl("cluster", "status", code=UNAVAILABLE).stderr.decode()
+    assert "not running: meta-1, meta-2" in said and "frontend-1" in said and "ossctl up" in said
     assert "ossctl up" in own.ossctl("ls", code=UNAVAILABLE).stderr.decode()
     for path in own.log_sizes():
         assert "Traceback" not in path.read_text(), path
