@@ -5,7 +5,7 @@ there (PeerUnreachable, DeadlineExceeded, OutcomeUnknown). Bytes are verified on
 so what `get_shard` returns is what the daemon read and checked.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -22,7 +22,7 @@ from blobd.wire import (
     pack_batch,
     shard_path,
 )
-from osscore.digests import crc32c
+from osscore.digests import crc32c_blocks
 from osscore.errors import CorruptShard, NoSuchShard, OutcomeUnknown
 from osscore.model import BLOCK_BYTES, Coding, ShardIdentity
 from ossd.disk import Bytes
@@ -160,14 +160,8 @@ def _range_header(first: int, length: int | None) -> dict[str, str]:
 def _verify_blocks(reply: Reply, identity: ShardIdentity) -> None:
     """Recheck every 64 KiB (SAFETY rule 6): TCP's own checksum misses what memory flips."""
     listed = reply.headers.get(BLOCK_CRCS_HEADER, "")
-    found = "".join(f"{crc32c(block):08x}" for block in _blocks(reply.body))
+    found = "".join(f"{crc:08x}" for crc in crc32c_blocks(reply.body, BLOCK_BYTES))
     if listed.lower() != found:
         raise CorruptShard(
             f"Shard {identity.stripe.hex()}/{identity.index}/{identity.gen} arrived damaged."
         )
-
-
-def _blocks(body: bytes) -> Iterator[memoryview]:
-    view = memoryview(body)
-    for at in range(0, len(view), BLOCK_BYTES):
-        yield view[at : at + BLOCK_BYTES]

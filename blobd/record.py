@@ -15,11 +15,11 @@ record: he does not know the salt. Page for people: docs/formats/volume.md.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from osscore.digests import crc32c
+from osscore.digests import crc32c, crc32c_blocks
 from osscore.model import BLOCK_BYTES, Coding, CodingKind, ShardIdentity
 from osscore.names import StripeId
 from ossd.disk import Bytes
@@ -109,22 +109,15 @@ def record_bytes(body_bytes: int) -> int:
 
 def digest(body: Bytes) -> tuple[int, tuple[int, ...]]:
     """CRC32C of the whole body, and of each of its 64 KiB blocks."""
-    whole, blocks = 0, []
-    for block in _blocks(body):
-        blocks.append(crc32c(block))
-        # Again over what is in the cache now: cheaper than combining polynomials in Python.
-        whole = crc32c(block, whole) if len(blocks) > 1 else blocks[0]
-    return whole, tuple(blocks)
+    if len(body) <= BLOCK_BYTES:
+        whole = crc32c(body)
+        return whole, (whole,) if len(body) else ()
+    return crc32c(body), block_digests(body)
 
 
 def block_digests(body: Bytes) -> tuple[int, ...]:
     """CRC32C of each 64 KiB block of `body`."""
-    return tuple(crc32c(block) for block in _blocks(body))
-
-
-def _blocks(body: Bytes) -> Iterator[bytes]:
-    view = memoryview(body)
-    return (bytes(view[at : at + BLOCK_BYTES]) for at in range(0, len(view), BLOCK_BYTES))
+    return tuple(crc32c_blocks(body, BLOCK_BYTES))
 
 
 def encode_head(header: Header, salt: bytes) -> bytes:

@@ -8,59 +8,17 @@ each other. Their polynomial is ours, 0x11d.
 """
 
 import ctypes
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import lru_cache
-from importlib.util import find_spec
 
-from osscore.digests import Bytes
+from osscore.buffers import Bytes, address, fresh_bytes
 from osscore.gf256 import Matrix
+from osscore.isal import library
 
 _TABLE_BYTES_PER_FACTOR = 32
 # A table of the largest profile has 4 KiB, so the cache stays below a megabyte.
 _TABLES_MAX = 200
-
-
-class _PyBuffer(ctypes.Structure):
-    """`Py_buffer` of the stable C interface (PEP 688 calls it the buffer protocol)."""
-
-    _fields_ = (
-        ("buf", ctypes.c_void_p),
-        ("obj", ctypes.c_void_p),
-        ("len", ctypes.c_ssize_t),
-        ("itemsize", ctypes.c_ssize_t),
-        ("readonly", ctypes.c_int),
-        ("ndim", ctypes.c_int),
-        ("format", ctypes.c_void_p),
-        ("shape", ctypes.c_void_p),
-        ("strides", ctypes.c_void_p),
-        ("suboffsets", ctypes.c_void_p),
-        ("internal", ctypes.c_void_p),
-    )
-
-
-_PY_BUF_SIMPLE = 0
-_get_buffer = ctypes.PYFUNCTYPE(
-    ctypes.c_int, ctypes.py_object, ctypes.POINTER(_PyBuffer), ctypes.c_int
-)(("PyObject_GetBuffer", ctypes.pythonapi))
-_release_buffer = ctypes.PYFUNCTYPE(None, ctypes.POINTER(_PyBuffer))(
-    ("PyBuffer_Release", ctypes.pythonapi)
-)
-_new_bytes = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)(
-    ("PyBytes_FromStringAndSize", ctypes.pythonapi)
-)
-
-
-@contextmanager
-def _address(data: Bytes) -> Iterator[int]:
-    """Where the bytes lie in memory. The object can neither move nor go inside the block."""
-    view = _PyBuffer()
-    # ctypes turns a failure of this call into the BufferError it set.
-    _get_buffer(data, ctypes.byref(view), _PY_BUF_SIMPLE)
-    try:
-        yield view.buf or 0
-    finally:
-        _release_buffer(ctypes.byref(view))
 
 
 class IsalEngine:
@@ -87,10 +45,10 @@ class IsalEngine:
         size_bytes = len(sources[0])
         # Fresh, unshared bytes objects are filled in place, as the C interface allows: a
         # bytearray would be zeroed first and copied afterwards.
-        outputs: list[bytes] = [_new_bytes(None, size_bytes) for _ in rows]
+        outputs: list[bytes] = [fresh_bytes(size_bytes) for _ in rows]
         with ExitStack() as pinned:
-            inputs = [pinned.enter_context(_address(source)) for source in sources]
-            targets = [pinned.enter_context(_address(output)) for output in outputs]
+            inputs = [pinned.enter_context(address(source)) for source in sources]
+            targets = [pinned.enter_context(address(output)) for output in outputs]
             self._encode_data(
                 size_bytes,
                 len(sources),
@@ -110,20 +68,8 @@ class IsalEngine:
 
 def load_isal() -> IsalEngine | None:
     """The engine if this machine has the library, else None. Its answers are not checked."""
-    for name in _library_names():
-        try:
-            return IsalEngine(ctypes.CDLL(name))
-        except (OSError, AttributeError):
-            # Not there, or a library without these functions: try the next one.
-            continue
-    return None
-
-
-def _library_names() -> list[str]:
-    """Where ISA-L may be: inside pyeclib's wheel, else as the system's own library."""
-    names = ["libisal.so.2"]
-    spec = find_spec("pyeclib_c")
-    if spec is not None and spec.origin is not None:
-        folder = spec.origin.rpartition("/")[0]
-        names.insert(0, f"{folder}/pyeclib.libs/libisal-pyeclib.so.2")
-    return names
+    found = library()
+    try:
+        return IsalEngine(found) if found is not None else None
+    except AttributeError:
+        return None  # a library of that name without these functions

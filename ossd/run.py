@@ -15,6 +15,7 @@ error in the background; 75 the drain deadline passed; 128 + N a second signal N
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -113,6 +114,8 @@ def run(start: Start, *, drain_s: float = 30, keep_freed_bytes: int = KEEP_FREED
     the stop on it has `drain_s`, then it is cancelled. `keep_freed_bytes`: see `ossd.memory`.
     """
     keep_freed(keep_freed_bytes)
+    # What was imported stays: no collection need look at it again.
+    gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_life(start, drain_s))
         # The runner waits for threads; one may hang in a system call on a dying disk.

@@ -16,6 +16,7 @@ from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 
+from osscore.buffers import fresh_bytearray
 from osscore.errors import StoreError
 from ossd.clock import Clock, RandomBytes, system_random
 from ossd.logs import Once
@@ -130,7 +131,7 @@ class _Stream(IOStream):
         return data
 
     async def _fill(self, num_bytes: int) -> bytes:
-        buffer = memoryview(bytearray(num_bytes))
+        buffer = memoryview(fresh_bytearray(num_bytes))
         size_bytes = 0
         while size_bytes < num_bytes:
             got_bytes, in_time = await self._read_much(buffer[size_bytes:])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osscore.digests import blake3_256, crc32c
+from osscore.digests import _isal, blake3_256, crc32c, crc32c_blocks
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,35 @@ def test_crc32c_goes_on_from_a_seed(head, tail):
 def test_crc32c_of_any_buffer(kind, size_bytes):
     data = bytes(index % 253 for index in range(size_bytes))
     assert crc32c(kind(data), 5) == crc32c(data, 5)
+
+
+@given(data=st.binary(max_size=300), block_bytes=st.integers(1, 64))
+def test_crc32c_of_blocks(data, block_bytes):
+    blocks = [data[at : at + block_bytes] for at in range(0, len(data), block_bytes)]
+    assert crc32c_blocks(data, block_bytes) == [crc32c(block) for block in blocks]
+
+
+@pytest.mark.parametrize("size_bytes", [0, 16_383, 16_384, 65_536, 65_537, 700_001])
+@pytest.mark.parametrize("offset", [0, 1, 7])
+def test_both_libraries_agree(size_bytes, offset, monkeypatch):
+    data = memoryview(bytearray(index * 7 % 251 for index in range(offset + size_bytes)))[offset:]
+    fast = crc32c(data, 99), crc32c_blocks(data, 65_536)
+    monkeypatch.setattr("osscore.digests._isal", lambda: None)
+    assert (crc32c(data, 99), crc32c_blocks(data, 65_536)) == fast
+
+
+def test_a_library_that_lies_is_not_used(monkeypatch):
+    class Lying:
+        @staticmethod
+        def crc32_iscsi(*_: object) -> int:
+            return 1
+
+    _isal.cache_clear()
+    monkeypatch.setattr("osscore.digests.library", Lying)
+    try:
+        assert _isal() is None
+    finally:
+        _isal.cache_clear()
 
 
 def test_blake3_vector():
