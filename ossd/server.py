@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import tornado.web
 from tornado.httpserver import HTTPServer
@@ -84,6 +84,26 @@ class Service:
         await self._idle.wait()
 
 
+class _Late(NamedTuple):
+    """A read that is under way while the bytes in front of it were handed on already."""
+
+    room: memoryview
+    reading: asyncio.Future[int]
+
+
+async def _comes(reading: asyncio.Future[int]) -> bool:
+    """Whether it ends before patience does."""
+    if not reading.done():
+        await asyncio.wait((reading,), timeout=PATIENCE_S)
+    return reading.done()
+
+
+def _cut(buffer: memoryview, size_bytes: int) -> bytes:
+    """What was read. Tornado hands it on as it is: a view, if that keeps little else alive."""
+    read = buffer[:size_bytes]
+    return cast(bytes, read) if 2 * size_bytes >= len(buffer) else bytes(read)
+
+
 class _Stream(IOStream):
     """A connection that reads a large body in large pieces.
 
@@ -101,6 +121,7 @@ class _Stream(IOStream):
         self._fast = False
         self._filling = False
         self._awaited = False
+        self._late: _Late | None = None
         self._wake_bytes = 1
 
     def set_nodelay(self, value: bool) -> None:
@@ -116,13 +137,16 @@ class _Stream(IOStream):
 
     def read_bytes(self, num_bytes: int, partial: bool = False) -> Awaitable[bytes]:
         """See IOStream. What comes is bytes, or a view of a buffer of its own."""
-        if not partial or num_bytes <= READ_SMALL_BYTES:
+        if self._late is None and (not partial or num_bytes <= READ_SMALL_BYTES):
             return super().read_bytes(num_bytes, partial)
         return asyncio.ensure_future(self._read_piece(num_bytes))
 
     async def _read_piece(self, num_bytes: int) -> bytes:
         num_bytes = min(num_bytes, self._piece_bytes - self._body_bytes % self._piece_bytes)
-        if self._whole_pieces or self._fast:
+        if self._late is not None:
+            late, self._late = self._late, None
+            data = _cut(late.room, await late.reading)
+        elif self._whole_pieces or self._fast:
             data = await self._fill(num_bytes)
         else:
             data = await super().read_bytes(min(num_bytes, READ_SMALL_BYTES), partial=True)
@@ -132,37 +156,25 @@ class _Stream(IOStream):
 
     async def _fill(self, num_bytes: int) -> bytes:
         buffer = memoryview(fresh_bytearray(num_bytes))
-        size_bytes = 0
-        while size_bytes < num_bytes:
-            got_bytes, in_time = await self._read_much(buffer[size_bytes:])
-            size_bytes += got_bytes
-            if not (in_time or self._whole_pieces):
-                break
-        # Tornado hands it on as it is. A piece that is kept must not hold much more.
-        return (
-            cast(bytes, buffer[:size_bytes])
-            if 2 * size_bytes >= num_bytes
-            else bytes(buffer[:size_bytes])
-        )
-
-    async def _read_much(self, room: memoryview) -> tuple[int, bool]:
-        """How many bytes came, and whether they filled the room or came in large numbers."""
-        is_late = False
-
-        def settle_for_less() -> None:
-            nonlocal is_late
-            is_late = True
-            self._wake_at(1)
-
-        patience = asyncio.get_running_loop().call_later(PATIENCE_S, settle_for_less)
-        self._filling, self._awaited = True, False
-        try:
-            # It asks for a bytearray but takes any writable buffer.
-            return await self.read_into(cast(bytearray, room), partial=True), not is_late
-        finally:
-            patience.cancel()
+        size_bytes, in_time = 0, True
+        while size_bytes < num_bytes and in_time:
+            late = _Late(buffer[size_bytes:], self._read_much(buffer[size_bytes:]))
+            in_time = self._whole_pieces or await _comes(late.reading)
+            if not in_time:
+                self._wake_at(1)
+                if size_bytes:
+                    self._filling, self._late = False, late
+                    break
+            size_bytes += await late.reading
             self._filling = False
-            self._wake_at(1)
+        self._wake_at(1)
+        return _cut(buffer, size_bytes)
+
+    def _read_much(self, room: memoryview) -> asyncio.Future[int]:
+        """Read what comes, once it is much or `_wake_at` is content with less."""
+        self._filling, self._awaited = True, False
+        # It asks for a bytearray but takes any writable buffer.
+        return asyncio.ensure_future(self.read_into(cast(bytearray, room), partial=True))
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
         """See IOStream: what is not there yet in large numbers is left to arrive."""

@@ -63,15 +63,25 @@ async def test_pieces_of_a_fast_client_end_where_they_are_asked_to():
             assert len(seen["sizes"]) < 30
 
 
-async def test_what_a_pausing_client_sent_is_given_on_while_it_pauses():
+@pytest.mark.parametrize("piece_bytes", [PIECE, 8 * PIECE])
+@pytest.mark.parametrize("tail_bytes", [1, 70_000, 2 * PIECE])
+async def test_what_a_pausing_client_sent_is_given_on_while_it_pauses(
+    piece_bytes: int, tail_bytes: int
+):
     seen: dict = {}
-    async with serving(pieces(seen), piece_bytes=PIECE) as server, raw(server) as client:
-        await client.send(put("/", 9 * PIECE) + bytes(3 * PIECE))
-        for sent_bytes in (3 * PIECE, 3 * PIECE + 300_000, 3 * PIECE + 300_001):
-            await until(lambda due=sent_bytes: sum(seen.get("sizes", ())) == due)
-            await client.send(bytes(300_000 if sent_bytes == 3 * PIECE else 1))
-        await client.send(bytes(6 * PIECE - 300_002))
-        assert json.loads((await client.answer())[2])[0] == 9 * PIECE
+    body = random.Random(3).randbytes(9 * PIECE)
+    pauses = (3 * PIECE, 3 * PIECE + 300_000, 3 * PIECE + 300_001, len(body) - tail_bytes)
+    async with serving(pieces(seen), piece_bytes=piece_bytes) as server, raw(server) as client:
+        for _ in range(2):
+            sent, head = 0, put("/", len(body))
+            for pause in pauses:
+                await client.send(head + body[sent:pause])
+                sent, head = pause, b""
+                await until(lambda due=sent: sum(seen.get("sizes", ())) == due)
+            await client.send(body[sent:])
+            answer = json.loads((await client.answer())[2])
+            assert answer == [len(body), hashlib.sha256(body).hexdigest()]
+            seen.clear()
 
 
 @pytest.mark.parametrize("sent_bytes", [2 * PIECE + 1, 4 * PIECE - 1])
