@@ -7,8 +7,8 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -149,17 +149,47 @@ async def fetch(
         declared = int(response.headers.get("Content-Length", -1))
         if declared >= 0:
             meter.expect(declared)
-        async for piece in _pieces(response, target):
-            await asyncio.to_thread(output.write, piece)
+
+        def keep(piece: bytes) -> None:
+            output.write(piece)
             digest.update(piece)
-            size_bytes += len(piece)
-            meter.count(len(piece))
+
+        # One piece is written while the next arrives: what arrives meanwhile is one piece.
+        async with aclosing(_Beside()) as beside:
+            async for piece in _pieces(response, target):
+                await beside.run(keep, piece)
+                size_bytes += len(piece)
+                meter.count(len(piece))
+            await beside.done()
         if declared not in (-1, size_bytes):
             raise PeerUnreachable(f"{target} broke off after {size_bytes} of {declared} bytes")
         etag = response.headers.get("ETag", "").strip('"')
         if response.status == 200 and len(etag) == 64 and etag != digest.hexdigest():
             raise BadDigest(f"{target} arrived with other bytes than its digest says")
     return size_bytes
+
+
+class _Beside:
+    """Runs one thing at a time in a thread, beside the loop."""
+
+    def __init__(self) -> None:
+        self._running: asyncio.Future[None] | None = None
+
+    async def run(self, work: Callable[[bytes], None], piece: bytes) -> None:
+        """Begin it once the one before has ended. Raises what that raised."""
+        await self.done()
+        self._running = asyncio.ensure_future(asyncio.to_thread(work, piece))
+
+    async def done(self) -> None:
+        """Return once nothing runs. Raises what the last one raised."""
+        running, self._running = self._running, None
+        if running is not None:
+            await running
+
+    async def aclose(self) -> None:
+        """Let what runs end; its outcome no longer matters."""
+        if self._running is not None:
+            await asyncio.wait((self._running,))
 
 
 async def _pieces(response: "aiohttp.ClientResponse", target: Target) -> AsyncIterator[bytes]:
