@@ -2,9 +2,14 @@
 
 import asyncio
 import hashlib
+from collections import deque
 
 from frontend.flows.store import Store
 from ossd.disk import Bytes
+
+BEHIND_MAX = 1
+"""Stripes that may be on their way through the hash while the next one is asked for: they
+are held until they are hashed, whatever else has become of them."""
 
 
 class BodyHash:
@@ -13,22 +18,25 @@ class BodyHash:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._sha256 = hashlib.sha256()
-        self._last: asyncio.Task[None] | None = None
+        self._behind: deque[asyncio.Task[None]] = deque()
 
     def add(self, plain: Bytes) -> None:
         """Queue the next bytes; they are kept until they are hashed."""
-        self._last = asyncio.get_running_loop().create_task(self._hash(plain, self._last))
+        before = self._behind[-1] if self._behind else None
+        self._behind.append(asyncio.get_running_loop().create_task(self._hash(plain, before)))
+
+    async def keep_up(self) -> None:
+        """Return once few enough stripes wait: the rest of a body may be faster than this."""
+        while len(self._behind) > BEHIND_MAX:
+            await self._behind[0]
+            self._behind.popleft()
 
     async def digest(self) -> bytes:
         """32 bytes over everything added."""
-        if self._last is not None:
-            await self._last
+        while self._behind:
+            await self._behind[0]
+            self._behind.popleft()
         return self._sha256.digest()
-
-    async def hashed(self) -> None:
-        """Return once everything added so far is hashed."""
-        if self._last is not None:
-            await self._last
 
     async def _hash(self, plain: Bytes, before: asyncio.Task[None] | None) -> None:
         if before is not None:

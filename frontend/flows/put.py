@@ -192,6 +192,7 @@ class _Put:
             del plain
             yield stripe
             del stripe
+            await self._hash.keep_up()
 
     def _check_complete(self, digest: bytes) -> None:
         """Raises IncompleteBody, BadDigest."""

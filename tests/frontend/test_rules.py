@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+import hashlib
+import threading
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, aclosing
 from pathlib import Path
@@ -334,6 +336,45 @@ def test_rule_25_a_put_takes_its_whole_cost_before_its_first_byte_is_read(tmp_pa
         assert await world.get("k") == pulled[0]
 
     run(tmp_path, story)
+
+
+def test_rule_25_a_body_is_not_taken_faster_than_it_is_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, stripe, taken = threading.Event(), random_bytes(STRIPE), 0
+    real, expected = hashlib.sha256, hashlib.sha256(stripe * 10).digest()
+
+    class SlowHash:
+        def __init__(self) -> None:
+            self._hash = real()
+            self.digest = self._hash.digest
+
+        def update(self, data: bytes) -> None:
+            gate.wait(20)
+            self._hash.update(data)
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal taken
+        for _ in range(10):
+            taken += 1
+            yield stripe  # twins: nothing but the hash holds them up
+
+    async def story(world: World) -> None:
+        monkeypatch.setattr("frontend.flows.hashing.hashlib.sha256", SlowHash)
+        request = PutRequest(bucket=BUCKET, key="k", size_bytes=10 * STRIPE)
+        putting = asyncio.create_task(put_object(world.store, request, body()))
+        while taken < 2:  # noqa: ASYNC110  the body has no event
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)
+        assert taken <= 3
+        gate.set()
+        stored = await putting
+        assert stored.sha256 == expected
+
+    try:
+        run(tmp_path, story)
+    finally:
+        gate.set()
 
 
 def test_rule_25_a_get_takes_its_whole_cost_before_its_first_byte_is_fetched(
