@@ -230,7 +230,9 @@ def test_what_a_dead_frontend_left_is_collected_and_no_object(store: LocalStore)
     with socket.create_connection((host, int(port)), timeout=30) as client:
         client.sendall(head.encode() + body[: 30 * MIB])
         wait_for(lambda: store.census()["uploads"], what="the upload to be staged")
-        assert store.volume_bytes() > before_bytes + 10 * MIB
+        wait_for(
+            lambda: store.volume_bytes() > before_bytes + 10 * MIB, what="shards to be written"
+        )
         store.kill("frontend-1")
     store.ossctl("start", "frontend-1")
     store.request("GET", "/objects/faults/torn").expect(404)
