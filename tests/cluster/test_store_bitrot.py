@@ -88,11 +88,7 @@ def test_a_flipped_bit_in_each_of_two_shards_is_never_served_and_found(store: Lo
     )
     assert store.get("bitrot/two") == body
     store.remove_for_good("bitrot/two")
-    wait_for(
-        lambda: store.census()["missing"] == left_out,
-        what="the damage to go with its object",
-        deadline_s=90,
-    )
+    wait_for(lambda: store.census()["missing"] == left_out, what="the damage to go with its object")
 
 
 def reported(lines: list[str]) -> bool:
