@@ -97,10 +97,36 @@ class AccessDenied(RequestError):
     http_status = 403
 
 
+class QuotaExceeded(RequestError):
+    """The bucket may not hold more."""
+
+    http_status = 403
+
+
 class Unauthenticated(RequestError):
     """This needs valid credentials."""
 
     http_status = 401
+
+
+class MalformedToken(Unauthenticated):
+    """This is no token."""
+
+
+class ForgedToken(Unauthenticated):
+    """The signature of the token is not one of ours."""
+
+
+class ExpiredToken(Unauthenticated):
+    """The token has expired."""
+
+
+class RevokedToken(Unauthenticated):
+    """The token, or the key that signed it, is not in use any more."""
+
+
+class WrongTokenType(AccessDenied):
+    """The token is not for this."""
 
 
 class NotFound(RequestError):
@@ -157,6 +183,14 @@ class Conflict(RequestError):
     http_status = 409
 
 
+class AccessKeyExists(Conflict):
+    """An access key of that id exists."""
+
+
+class LastAdminKey(Conflict):
+    """This is the last access key that may everything and never expires; make another first."""
+
+
 class BucketAlreadyExists(Conflict):
     """A bucket of that name exists."""
 
@@ -181,6 +215,10 @@ class UploadOutOfOrder(Conflict):
     """The staged stripes do not continue the upload where it stands."""
 
 
+class ChunkAlreadyHeld(Conflict):
+    """The upload holds a chunk of that number already."""
+
+
 class SessionExpired(Conflict):
     """The session of this command has expired; nothing was applied."""
 
@@ -191,6 +229,18 @@ class StaleOrder(Conflict):
 
 class AlreadyFormed(Conflict):
     """The cluster was formed before; a cluster forms once."""
+
+
+class MetanodeExists(Conflict):
+    """A metanode of that id counts already."""
+
+
+class MetanodeRemoved(Conflict):
+    """This metanode was removed; it may join again with an empty folder."""
+
+
+class QuorumAtRisk(Conflict):
+    """Too few of the metanodes there would be afterwards are able to decide."""
 
 
 class DiskRefused(Conflict):
@@ -280,6 +330,10 @@ class DeadlineExceeded(Unavailable):
 
 class PeerUnreachable(Unavailable):
     """A peer could not be connected to."""
+
+
+class NoFrontend(Unavailable):
+    """No frontend has been heard lately that could take this in."""
 
 
 class NotReady(Unavailable):

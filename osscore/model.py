@@ -4,6 +4,7 @@ Everything here crosses a wire or the log, so it is a frozen `msgspec.Struct`. F
 and names are a format: change them only together with `docs/formats/` and golden bytes.
 """
 
+import re
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
@@ -25,6 +26,10 @@ FRAME_BYTES = 256 * 1024
 """Plain bytes in one independent zstd frame (SAFETY rule 27)."""
 
 
+_PROFILE = re.compile(r"([1-9][0-9]?)\+([1-9][0-9]?)")
+"""One spelling of each; int() of thousands of digits raises."""
+
+
 class Profile(msgspec.Struct, frozen=True, array_like=True):
     """How redundant a user wants an object: k data and m parity shards."""
 
@@ -42,10 +47,10 @@ class Profile(msgspec.Struct, frozen=True, array_like=True):
     @classmethod
     def parse(cls, text: str) -> "Profile":
         """Read 'k+m'. Raises InvalidArgument unless 1 <= k <= 16 and 1 <= m <= 8."""
-        data, plus, parity = text.partition("+")
-        if not (plus and data.isdecimal() and parity.isdecimal()):
+        match = _PROFILE.fullmatch(text)
+        if match is None:
             raise InvalidArgument(f"A profile is written k+m, such as 4+2, not {text[:20]!r}.")
-        profile = cls(int(data), int(parity))
+        profile = cls(int(match[1]), int(match[2]))
         if not (1 <= profile.data_count <= 16 and 1 <= profile.parity_count <= 8):
             raise InvalidArgument(f"A profile has 1 to 16 data and 1 to 8 parity shards: {text}.")
         return profile

@@ -16,6 +16,7 @@ from enum import Enum
 
 from osscore.errors import DiskFailing, DiskFull, TooFewNodes, Unavailable
 from osscore.model import Coding, CodingKind, Profile, reed_solomon, replicas
+from osscore.quorum import node_share_max
 
 _NODES_MIN = 2
 _NODES_FOR_WIDE_DEFAULT = 6
@@ -103,7 +104,7 @@ def replacement(
     two replicas. Different indexes prefer different disks, so that the shards of a failed node
     do not all go to one other.
     """
-    node_max = 1 if coding.kind is CodingKind.REPLICA else coding.parity_count
+    node_max = node_share_max(coding)
     per_node = Counter(target.node for target in taken)
     usable = [
         target for target in targets if target.weight > 0 and per_node[target.node] < node_max
