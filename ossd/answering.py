@@ -19,11 +19,12 @@ from tornado.iostream import StreamClosedError
 from osscore.errors import InvalidRange, MethodNotAllowed, StoreError, Unavailable
 from ossd import envelope
 from ossd.disk import Bytes
-from ossd.server import ServerSettings, Service
+from ossd.server import ServerSettings, Service, keep_copy
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 ONE_WRITE_BYTES_MAX: Final = 64 * 1024
 CLIENT_GONE: Final = 499
+UNPIN_AFTER_S: Final = 1.0
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
@@ -105,8 +106,9 @@ class AnsweringHandler(tornado.web.RequestHandler):
     async def send(self, piece: Bytes) -> None:
         """One piece of the answer; returns once it has left for the client.
 
-        Set Content-Length first if it is known. Raises StreamClosedError if the client is
-        gone or takes nothing for `write_stall_s`.
+        Set Content-Length first if it is known. What a slow client has not taken is copied,
+        and `piece` released if it is a view, so that a larger buffer behind it can go.
+        Raises StreamClosedError if the client is gone or takes nothing for `write_stall_s`.
         """
         if self.request.method == "HEAD" or not len(piece):
             return
@@ -122,6 +124,11 @@ class AnsweringHandler(tornado.web.RequestHandler):
             return
         try:
             async with asyncio.timeout(self.server.write_stall_s):
+                await asyncio.wait((written,), timeout=UNPIN_AFTER_S)
+                if not written.done():
+                    keep_copy(self.connection.stream)
+                    if isinstance(piece, memoryview):
+                        piece.release()
                 await written
         except TimeoutError as error:
             self.connection.close()
@@ -132,16 +139,20 @@ class AnsweringHandler(tornado.web.RequestHandler):
         if self._finished or self._answered_early:
             return
         if self._headers_written:
-            self._observe(error.http_status)
+            self._observe(self.error_status(error))
             self.connection.close()
             return
         self.clear()
-        self.set_status(error.http_status)
+        self.set_status(self.error_status(error))
         self._set_fact_headers(error)
         kind, body = self.render_error(error)
         self.set_header("Content-Type", kind)
         self.write(body)
         self._complete()
+
+    def error_status(self, error: StoreError) -> int:
+        """HTTP status for an error; a dialect with statuses of its own overrides this."""
+        return error.http_status
 
     def render_error(self, error: StoreError) -> tuple[str, bytes]:
         """Content type and body for an error; a dialect overrides this."""

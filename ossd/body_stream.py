@@ -1,49 +1,81 @@
 """A request body on its way from the server, which pushes, to a flow, which pulls."""
 
 import asyncio
+from collections.abc import Callable
 
 from osscore.errors import IncompleteBody
 from ossd.clock import Clock
 
-RATE_GRACE_S = 10.0
+SMALL_PIECE_BYTES = 64 * 1024
+"""As much may lie in memory for any connection, however many there are."""
+PIECE_BYTES = 512 * 1024
+"""As much may, for as long as a client that was quick pauses; see ADR 11."""
+
+
+class Parcel:
+    """A piece on its way through Tornado, which keeps what it has handed on until the next
+    has come: once it was taken, only its length stays."""
+
+    def __init__(self, piece: bytes) -> None:
+        self._piece = piece
+        self._size_bytes = len(piece)
+
+    def __len__(self) -> int:
+        return self._size_bytes
+
+    def take(self) -> bytes:
+        """The piece, once."""
+        piece, self._piece = self._piece, b""
+        return piece
 
 
 class BodyStream:
     """A request body as an async iterator of bytes.
 
-    At most one piece waits between the two sides, so a slow flow slows the client and
-    memory stays flat. Time spent waiting for the client counts against it: a pause over
-    `idle_s`, or an average below `bytes_per_s_min` after the first seconds, raises
-    IncompleteBody in the flow (SAFETY rule 25).
+    A piece is read from the client only once the flow asks for it, and is nobody else's then:
+    what the flow does not hold is not in memory, and a slow flow slows the client. Time spent
+    waiting for the client counts against it: a pause over `idle_s`, or an average below
+    `bytes_per_s_min` after as long a time, raises IncompleteBody in the flow (SAFETY rule 25).
     """
 
     def __init__(self, *, clock: Clock, idle_s: float, bytes_per_s_min: int) -> None:
         self.wanted = asyncio.Event()
         """Set once the flow has asked for the first piece."""
         self.received_bytes = 0
+        self.piece_bytes_max = PIECE_BYTES
+        """Most bytes the next piece may have. A flow that has room for more says so."""
+        self.on_pause: Callable[[], None] = lambda: None
+        """Called when the client pauses while a large piece is awaited: the server has let go
+        of the room for it, and reads small pieces until the client is quick again."""
         self._clock = clock
         self._idle_s = idle_s
         self._bytes_per_s_min = bytes_per_s_min
         self._waited_s = 0.0
         self._piece: bytes | None = None
         self._ended = False
+        self._broken = False
         self._stopped = False
         self._reader: asyncio.Future[None] | None = None
         self._feeder: asyncio.Future[None] | None = None
 
-    async def feed(self, piece: bytes) -> None:
-        """Hand over one piece, waiting for room; dropped once the flow has stopped."""
-        while self._piece is not None and not self._stopped:
-            self._feeder = asyncio.get_running_loop().create_future()
-            await self._feeder
+    async def feed(self, piece: bytes | Parcel) -> None:
+        """Hand over one piece; returns once another is wanted, or the flow has stopped."""
         if self._stopped:
             return
-        self._piece = piece
+        self._piece = piece.take() if isinstance(piece, Parcel) else piece
+        del piece
         _wake(self._reader)
+        self._feeder = asyncio.get_running_loop().create_future()
+        await self._feeder
 
     def end(self) -> None:
         """The body is complete."""
         self._ended = True
+        _wake(self._reader)
+
+    def break_off(self) -> None:
+        """The client is gone: behind what has come, the flow meets IncompleteBody."""
+        self._broken = not self._ended
         _wake(self._reader)
 
     def stop(self) -> None:
@@ -57,14 +89,15 @@ class BodyStream:
 
     async def __anext__(self) -> bytes:
         self.wanted.set()
-        if self._piece is None and not self._ended:
+        if self._piece is None and not self._ended and not self._broken:
+            _wake(self._feeder)
             await self._arrival()
-        piece = self._piece
+        piece, self._piece = self._piece, None
+        if piece is None and self._broken:
+            raise IncompleteBody("The client left in the middle of its body.")
         if piece is None:
             raise StopAsyncIteration
-        self._piece = None
         self.received_bytes += len(piece)
-        _wake(self._feeder)
         return piece
 
     async def _arrival(self) -> None:
@@ -76,7 +109,7 @@ class BodyStream:
         except TimeoutError as error:
             raise IncompleteBody(f"No byte of the body came for {self._idle_s:g} s.") from error
         self._waited_s += self._clock.monotonic_s() - began_s
-        due_bytes = (self._waited_s - RATE_GRACE_S) * self._bytes_per_s_min
+        due_bytes = (self._waited_s - self._idle_s) * self._bytes_per_s_min
         if self.received_bytes < due_bytes:
             raise IncompleteBody(f"The body came slower than {self._bytes_per_s_min} bytes/s.")
 

@@ -9,7 +9,7 @@ from osscore.errors import Overloaded
 
 
 class ByteBudget:
-    """Bytes that requests take before their first byte is read, and give back at their end.
+    """Bytes that work takes before it begins, and gives back at its end.
 
     First come, first served: a large request is not starved by small ones behind it.
     `taken_count`: how often any were asked for. Used from one event loop.
@@ -71,6 +71,10 @@ class ByteBudget:
         self.taken_count += 1
         self._free_bytes -= size_bytes
         return True
+
+    def has_surplus(self, share_max: float) -> bool:
+        """Whether nobody waits and at most that share of the whole is in use."""
+        return not self._waiting and self.used_bytes <= self._total_bytes * share_max
 
     def give(self, size_bytes: int) -> None:
         """Return what was reserved."""

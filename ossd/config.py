@@ -61,6 +61,17 @@ class HostPort:
         return f"{host}:{self.port}"
 
 
+def advertised_url(configured: str, http: str, *, port: int, machine: str) -> str:
+    """Base URL under which others reach a process that listens on `http`, really on `port`.
+
+    `configured` wins; who listens on every address is reached by the name of the machine.
+    """
+    if configured:
+        return configured.rstrip("/")
+    host = HostPort.parse(http).host
+    return f"http://{HostPort(machine if host in ('', '0.0.0.0', '::') else host, port)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """A line of `ossctl config show`: the value (secrets masked) and where it is from."""

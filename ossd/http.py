@@ -33,16 +33,13 @@ from ossd import logs
 from ossd.answering import AnsweringHandler, store_error
 from ossd.body_stream import BodyStream
 from ossd.disk import Bytes
-from ossd.server import Server, ServerSettings, Service, listen
+from ossd.server import PieceStream, Server, ServerSettings, Service, listen
 from ossd.signing import Verifier
 
 T = TypeVar("T")
 Verb = Callable[..., Awaitable[None] | None]
 
 MSGPACK: Final = "application/msgpack"
-# How much of a refused body is read before the connection is closed. Closing at once would
-# send a reset, on which many clients drop the answer that explains it.
-LINGER_BYTES: Final = 8 * 1024 * 1024
 NO_BODY_TIMEOUT_S: Final = 30 * 86400.0
 
 
@@ -109,7 +106,7 @@ class Handler(AnsweringHandler):
             return
         # What was taken before the refusal does not count: a large body is refused late.
         self._refused_bytes += len(chunk)
-        if self._refused_bytes > LINGER_BYTES:
+        if self._refused_bytes > self.server.linger_bytes:
             self._end_early()
 
     async def _take(self, chunk: bytes) -> None:
@@ -197,8 +194,11 @@ class StreamHandler(Handler):
     """Verbs that pull the body from `self.body_stream` while it arrives.
 
     The verb runs as a task of its own from the headers on: it may answer before the body is
-    complete, and is cancelled when the client goes.
+    complete, and is cancelled when the client goes, unless it `outlives_client`: then its body
+    breaks off with IncompleteBody, and what it has can be kept.
     """
+
+    outlives_client: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -228,6 +228,9 @@ class StreamHandler(Handler):
     async def _begin(self) -> None:
         if self._body_done:
             return
+        if isinstance(self.connection.stream, PieceStream):
+            self.connection.stream.reader = self.body_stream
+            self.connection.stream.parcels = self._declared_bytes is not None
         self._flow = asyncio.create_task(self._run_flow(), name=f"flow-{self.request_id}")
         wanted = asyncio.create_task(self.body_stream.wanted.wait())
         await asyncio.wait({self._flow, wanted}, return_when=asyncio.FIRST_COMPLETED)
@@ -236,6 +239,7 @@ class StreamHandler(Handler):
     async def _run_flow(self) -> None:
         try:
             await self._run_verb(*self.path_args, **self.path_kwargs)
+            self.body_stream.stop()  # what it did not ask for is not waited for either
             if not self._finished:
                 await self._complete_flow()
         except Exception as error:  # noqa: BLE001  the outermost boundary of a request
@@ -276,7 +280,11 @@ class StreamHandler(Handler):
     def on_connection_close(self) -> None:
         """The client is gone: nobody wants the flow's outcome."""
         super().on_connection_close()
-        if self._flow is not None and not self._finished:
+        if self._flow is None or self._finished:
+            return
+        if self.outlives_client:
+            self.body_stream.break_off()
+        else:
             self._flow.cancel()
 
 

@@ -62,6 +62,24 @@ class Rpc(Protocol):
         """Close all connections; calls under way fail."""
 
 
+class Downloader(Protocol):
+    """An Rpc that can also fetch what is too large to hold."""
+
+    async def download(
+        self,
+        url: str,
+        sink: "Sink",
+        *,
+        headers: Mapping[str, str] | None = None,
+        deadline_s: float,
+    ) -> Reply:
+        """See AioRpc."""
+
+
+class PeerRpc(Rpc, Downloader, Protocol):
+    """Both."""
+
+
 def check(reply: Reply) -> Reply:
     """The reply itself; raises the StoreError in its envelope if its status is an error."""
     if reply.status >= 400:

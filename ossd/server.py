@@ -9,21 +9,22 @@ import socket
 import ssl
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import tornado.web
 from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream
+from tornado.iostream import IOStream, StreamClosedError
 from tornado.netutil import bind_sockets
 
 from osscore.buffers import fresh_bytearray
 from osscore.errors import StoreError
+from ossd.body_stream import SMALL_PIECE_BYTES, BodyStream, Parcel
 from ossd.clock import Clock, RandomBytes, system_random
 from ossd.logs import Once
 from ossd.metrics import Metrics
 from ossd.signing import Verifier
 
-READ_SMALL_BYTES = 64 * 1024
+READ_SMALL_BYTES = SMALL_PIECE_BYTES
 WAKE_BYTES_MAX = 1024 * 1024
 PATIENCE_S = 0.05
 HEADER_BYTES_MAX = 64 * 1024
@@ -37,7 +38,9 @@ class ServerSettings:
     """What all handlers of one server share.
 
     `verifier` None: internal handlers refuse everything. `idle_s` must exceed the
-    keep-alive time of clients, so that it is they who close first. A body comes in
+    keep-alive time of clients, so that it is they who close first. Of a refused body
+    `linger_bytes` more are read for `linger_s` at most, then the connection is closed:
+    closing at once sends a reset, on which many clients drop the answer. A body comes in
     pieces that end at multiples of `piece_bytes`, or earlier, where a peer is slow; with
     `whole_pieces` never earlier: for handlers that count a body before it is read.
     """
@@ -49,10 +52,11 @@ class ServerSettings:
     random: RandomBytes = system_random
     idle_s: float = 120.0
     body_timeout_s: float = 60.0
-    body_idle_s: float = 30.0
+    body_idle_s: float = 300.0
     body_bytes_per_s_min: int = 1024
-    write_stall_s: float = 60.0
-    linger_s: float = 2.0
+    write_stall_s: float = 300.0
+    linger_s: float = 10.0
+    linger_bytes: int = 256 * 1024 * 1024
     connections_max: int = 4096
     piece_bytes: int = 1024 * 1024
     whole_pieces: bool = False
@@ -84,18 +88,15 @@ class Service:
         await self._idle.wait()
 
 
-class _Late(NamedTuple):
-    """A read that is under way while the bytes in front of it were handed on already."""
-
-    room: memoryview
-    reading: asyncio.Future[int]
-
-
 async def _comes(reading: asyncio.Future[int]) -> bool:
     """Whether it ends before patience does."""
     if not reading.done():
         await asyncio.wait((reading,), timeout=PATIENCE_S)
     return reading.done()
+
+
+async def _later(reading: Awaitable[bytes]) -> bytes:
+    return await reading
 
 
 def _cut(buffer: memoryview, size_bytes: int) -> bytes:
@@ -104,12 +105,14 @@ def _cut(buffer: memoryview, size_bytes: int) -> bytes:
     return cast(bytes, read) if 2 * size_bytes >= len(buffer) else bytes(read)
 
 
-class _Stream(IOStream):
+class PieceStream(IOStream):
     """A connection that reads a large body in large pieces.
 
     Waking up for each segment that arrives costs more than copying it. So while a peer is
     fast, the system is told to wake us only when there is much to read (SO_RCVLOWAT). A
-    peer that is not gets small reads, and no large buffer while it is waited for.
+    peer that is not gets small reads, and no large buffer while it is waited for. Whoever
+    pulls the body as a stream says how large its pieces may be, and gets them as they come;
+    else they end at multiples of `piece_bytes`.
     """
 
     def __init__(self, connection: socket.socket, settings: ServerSettings) -> None:
@@ -121,8 +124,12 @@ class _Stream(IOStream):
         self._fast = False
         self._filling = False
         self._awaited = False
-        self._late: _Late | None = None
         self._wake_bytes = 1
+        self._unbroken_bytes = 0
+        self.reader: BodyStream | None = None
+        """Who pulls the body of the request under way."""
+        self.parcels = False
+        """Whether its pieces come as parcels: not where Tornado itself looks into them."""
 
     def set_nodelay(self, value: bool) -> None:
         """See IOStream: once on, it stays on; Tornado turns it off between two requests."""
@@ -132,43 +139,75 @@ class _Stream(IOStream):
 
     def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
         """See IOStream: the head of a message; a body follows."""
-        self._body_bytes = 0
+        self._body_bytes, self.reader, self.parcels = 0, None, False
         return super().read_until_regex(regex, max_bytes)
 
     def read_bytes(self, num_bytes: int, partial: bool = False) -> Awaitable[bytes]:
-        """See IOStream. What comes is bytes, or a view of a buffer of its own."""
-        if self._late is None and (not partial or num_bytes <= READ_SMALL_BYTES):
-            return super().read_bytes(num_bytes, partial)
+        """See IOStream. What comes is bytes, a view of a buffer of its own, or a parcel."""
+        if not partial or num_bytes <= READ_SMALL_BYTES:
+            return self._breaking(super().read_bytes(num_bytes, partial), num_bytes)
         return asyncio.ensure_future(self._read_piece(num_bytes))
 
+    def _breaking(self, reading: Awaitable[bytes], num_bytes: int) -> Awaitable[bytes]:
+        """The same, but not at once when much has come at once: Tornado gathers the chunks of
+        a chunked body until it must wait."""
+        self._unbroken_bytes += num_bytes
+        if self._unbroken_bytes < self._room_bytes():
+            return reading
+        self._unbroken_bytes = 0
+        return asyncio.ensure_future(_later(reading))
+
+    @property
+    def _wants_whole(self) -> bool:
+        # Who pulls the body counts it while it comes, and must hear from a slow peer.
+        return self._whole_pieces and self.reader is None
+
+    def _room_bytes(self) -> int:
+        if self.reader is not None:
+            return self.reader.piece_bytes_max
+        return self._piece_bytes - self._body_bytes % self._piece_bytes
+
     async def _read_piece(self, num_bytes: int) -> bytes:
-        num_bytes = min(num_bytes, self._piece_bytes - self._body_bytes % self._piece_bytes)
-        if self._late is not None:
-            late, self._late = self._late, None
-            data = _cut(late.room, await late.reading)
-        elif self._whole_pieces or self._fast:
+        num_bytes = min(num_bytes, self._room_bytes())
+        data = b""
+        if self._wants_whole or (self._fast and num_bytes > READ_SMALL_BYTES):
             data = await self._fill(num_bytes)
-        else:
+            if not data and self.reader is not None:
+                self.reader.on_pause()
+        if not data:
             data = await super().read_bytes(min(num_bytes, READ_SMALL_BYTES), partial=True)
         self._fast = len(data) >= min(num_bytes, READ_SMALL_BYTES)
         self._body_bytes += len(data)
-        return data
+        return cast(bytes, Parcel(data)) if self.parcels else data
 
     async def _fill(self, num_bytes: int) -> bytes:
+        """That many bytes; fewer, down to none, if the peer pauses."""
         buffer = memoryview(fresh_bytearray(num_bytes))
         size_bytes, in_time = 0, True
         while size_bytes < num_bytes and in_time:
-            late = _Late(buffer[size_bytes:], self._read_much(buffer[size_bytes:]))
-            in_time = self._whole_pieces or await _comes(late.reading)
+            reading = self._read_much(buffer[size_bytes:])
+            in_time = self._wants_whole or await _comes(reading)
             if not in_time:
-                self._wake_at(1)
-                if size_bytes:
-                    self._filling, self._late = False, late
-                    break
-            size_bytes += await late.reading
+                self._take_back(reading)
+            try:
+                size_bytes += await reading
+            except StreamClosedError:
+                if not size_bytes:
+                    raise
+                return _cut(buffer, size_bytes)  # the next read meets the end
             self._filling = False
         self._wake_at(1)
+        if not in_time:  # what has come is too little to be woken for, and yet there
+            rest = cast(bytearray, buffer[size_bytes:])
+            reading = asyncio.ensure_future(self.read_into(rest, partial=True))
+            self._take_back(reading)
+            size_bytes += await reading
         return _cut(buffer, size_bytes)
+
+    def _take_back(self, reading: asyncio.Future[int]) -> None:
+        """Have a read that has not begun end with nothing, so that its buffer can go."""
+        if not reading.done():
+            self._read_from_buffer(0)
 
     def _read_much(self, room: memoryview) -> asyncio.Future[int]:
         """Read what comes, once it is much or `_wake_at` is content with less."""
@@ -193,6 +232,19 @@ class _Stream(IOStream):
             self._wake_bytes = size_bytes
 
 
+def keep_copy(stream: IOStream) -> None:
+    """Copy what waits to be written: buffers of which it was a part can go then."""
+    waiting = stream._write_buffer  # None once it is closed
+    rest = bytearray()
+    while waiting:
+        with waiting.peek(len(waiting)) as view:
+            rest += view
+            size_bytes = len(view)
+        waiting.advance(size_bytes)
+    if rest:
+        waiting.append(bytes(rest))
+
+
 class _Listener(HTTPServer):
     """Tornado's server with our streams."""
 
@@ -211,7 +263,7 @@ class _Listener(HTTPServer):
         self._connection_count += 1
         if type(stream) is IOStream:
             # It has not been used yet, and leaves its socket alone when it is dropped.
-            stream = _Stream(stream.socket, self._settings)
+            stream = PieceStream(stream.socket, self._settings)
         stream.set_nodelay(True)
         super().handle_stream(stream, address)
 
