@@ -21,13 +21,13 @@ from ossd.rpc import AioRpc
 from ossd.run import EXIT_REFUSED, Stopper, run
 from ossd.server import ServerSettings
 from ossd.signing import ClusterSecrets, Signer, Verifier
-from raftmeta.config import MetaConfig, parse_members
+from raftmeta.config import MetaConfig
 from raftmeta.forming import Forming, bootstrap_when_possible
 from raftmeta.gauges import MetanodeCollector, RaftMetrics
 from raftmeta.handlers import routes
 from raftmeta.identity import Identity, MetadataFolder
 from raftmeta.service import ROLE, Metanode, Seams
-from raftmeta.wire import Bootstrap, BootstrapReply
+from raftmeta.wire import Bootstrap, BootstrapReply, parse_members
 
 DRAIN_S = 5.0
 _FLAGS = (
@@ -98,7 +98,10 @@ async def serve_metanode(config: MetaConfig, stopper: Stopper) -> None:
     )
     metrics.registry.register(
         MetanodeCollector(
-            status=metanode.status, journal_bytes=metanode.journal_bytes, count=metanode.count
+            status=metanode.status,
+            journal_bytes=metanode.journal_bytes,
+            count=metanode.count,
+            healing=metanode.healing,
         )
     )
     try:

@@ -3,17 +3,18 @@ room is short nothing that grows (SAFETY rules 14 and 18). Judged here, before p
 apply itself never decides on local space.
 """
 
-from osscore.errors import CommandTooLarge, MetadataLowSpace, StoreError
+from osscore.errors import CommandTooLarge, InvalidArgument, MetadataLowSpace, StoreError
 from osscore.model import INLINE_BYTES_MAX, StripeDraft
 from ossd.disk import Space
 from raftmeta.catalog.apply_collect import STEP_ROWS_MAX
+from raftmeta.catalog.apply_credentials import SIGNING_KEYS_MAX
 from raftmeta.catalog.apply_objects import MARKERS_AT_ONCE
+from raftmeta.catalog.apply_prune import ROWS_MAX as PRUNE_ROWS_MAX
 from raftmeta.catalog.apply_uploads import RESERVED_MAX
 from raftmeta.catalog.manifests import SEGMENTS_AT_ONCE
+from raftmeta.catalog.removed import ROWS_PER_REMOVAL
 from raftmeta.commands import (
     AbortUpload,
-    AnyCommand,
-    AnyResult,
     Collect,
     ConfirmTime,
     DeleteBucket,
@@ -21,44 +22,84 @@ from raftmeta.commands import (
     FormCluster,
     HoldManifest,
     InlineBody,
+    KeepChunk,
+    LinkChunks,
     MarkBad,
     MarkGood,
     OpenSession,
+    PruneVersions,
     PutObject,
     Refused,
     RegisterNode,
-    RevokeAccessKey,
     SetDiskState,
+    SetKeepVersions,
+    SetQuota,
     Stage,
     StripesBody,
     TrashDone,
     Undelete,
     UploadBody,
 )
+from raftmeta.credentials import (
+    ChangeAccessKey,
+    NoteAudit,
+    RevokeAccessKey,
+    RevokeTokens,
+    RotateAccessKey,
+    RotateSigningKey,
+    SetSystemToken,
+)
+from raftmeta.entries import AnyCommand, AnyResult
+from raftmeta.generations import AdoptGeneration, BeginGeneration, ConfirmCensus
+from raftmeta.healing import DrainDisk, JudgeDisk, PauseWork
+from raftmeta.members import SetMembers
+from raftmeta.moving import CloseTasks, MoveSlot, OpenTasks
 
 ROWS_MAX = 2000
 STRIPES_MAX = 2
 """Most stripes a body brings along in its own command; longer ones are staged."""
 _ROWS_PER_SLOT = 2  # the reverse table by disk, and trash if the stripe loses
 _ROWS_PER_STRIPE = 4
+_ROWS_PER_CHUNK = 4  # its segments are counted when it is linked, before anything is written
+_ROWS_PER_TASK = 3
+_ROWS_PER_MARKER = 2  # itself, and what becomes the latest
 _ROWS_BASE = 16
 
 ADMITTED_WHEN_LOW = (
     # What shrinks.
     DeleteVersion,
+    PruneVersions,
     DeleteBucket,
     AbortUpload,
     RevokeAccessKey,
     Collect,
     TrashDone,
+    # What shuts somebody out must not wait for room.
+    ChangeAccessKey,
+    RotateAccessKey,
+    SetSystemToken,
+    RotateSigningKey,
+    RevokeTokens,
+    NoteAudit,
     # What these need, or reading does; all of it bounded by nodes, slots and open reads.
     FormCluster,
     OpenSession,
     ConfirmTime,
+    BeginGeneration,
+    ConfirmCensus,
+    AdoptGeneration,
     RegisterNode,
     SetDiskState,
+    JudgeDisk,
+    DrainDisk,
+    PauseWork,
+    SetKeepVersions,
+    SetQuota,
     MarkBad,
     MarkGood,
+    OpenTasks,
+    MoveSlot,
+    CloseTasks,
     HoldManifest,
 )
 
@@ -66,15 +107,23 @@ ADMITTED_WHEN_LOW = (
 def rows_of(command: AnyCommand) -> int:
     """Upper bound on the rows that applying this writes."""
     if isinstance(command, PutObject) and isinstance(command.body, StripesBody):
-        return _ROWS_BASE + _rows_of_stripes(command.body.stripes)
+        return _ROWS_BASE + _rows_of_stripes(command.body.stripes) + _rows_of_releases(command)
+    if isinstance(command, LinkChunks):
+        return _ROWS_BASE + _ROWS_PER_CHUNK * len(command.chunks)
     if isinstance(command, Stage):
         drafts = tuple(each for each in command.append if isinstance(each, StripeDraft))
         hits = len(command.append) - len(drafts) + len(command.ask)
         return _ROWS_BASE + _rows_of_stripes(drafts) + _ROWS_PER_STRIPE * hits
+    if isinstance(command, OpenTasks | CloseTasks):
+        return _ROWS_BASE + _ROWS_PER_TASK * len(command.tasks)
     if isinstance(command, RegisterNode):
         return _ROWS_BASE + 2 * len(command.disks)
     if isinstance(command, TrashDone):
         return _ROWS_BASE + len(command.rows)
+    if isinstance(command, RevokeTokens):
+        return _ROWS_BASE + len(command.jtis)
+    if isinstance(command, RotateSigningKey):
+        return _ROWS_BASE + 2 * SIGNING_KEYS_MAX
     return _ROWS_BASE + _rows_of_releases(command)
 
 
@@ -82,12 +131,17 @@ def _rows_of_releases(command: AnyCommand) -> int:
     """Rows of giving references back: each is a row of its own and the count of a stripe."""
     if isinstance(command, DeleteVersion):
         return 2 * SEGMENTS_AT_ONCE
-    if isinstance(command, AbortUpload):
+    if isinstance(command, PruneVersions):
+        return min(command.rows_max, PRUNE_ROWS_MAX) + 2 * SEGMENTS_AT_ONCE
+    if isinstance(command, AbortUpload | KeepChunk):
+        return 2 * (SEGMENTS_AT_ONCE + RESERVED_MAX)
+    if isinstance(command, PutObject) and command.finishes:
         return 2 * (SEGMENTS_AT_ONCE + RESERVED_MAX)
     if isinstance(command, PutObject) and isinstance(command.body, UploadBody):
         return 2 * RESERVED_MAX
     if isinstance(command, Undelete):
-        return 2 * MARKERS_AT_ONCE
+        markers = min(command.markers_max or MARKERS_AT_ONCE, MARKERS_AT_ONCE)
+        return (_ROWS_PER_MARKER + ROWS_PER_REMOVAL) * max(1, markers)
     if isinstance(command, Collect):
         return STEP_ROWS_MAX
     return 0
@@ -99,6 +153,8 @@ def _rows_of_stripes(drafts: tuple[StripeDraft, ...]) -> int:
 
 def refusal(command: AnyCommand, *, admits_writes: bool) -> StoreError | None:
     """Why this command may not enter the log now; None: it may."""
+    if isinstance(command, SetMembers):
+        return InvalidArgument("Members are changed by a change of one, not by this command.")
     if rows_of(command) > ROWS_MAX:
         return CommandTooLarge(f"{type(command).__name__} would write {rows_of(command)} rows.")
     if isinstance(command, PutObject):

@@ -24,20 +24,28 @@ from ossd.clock import Clock, RandomBytes
 from ossd.rpc import Rpc, check
 from ossd.signing import ClusterSecrets, seal, unseal
 from raftmeta.coalescer import Lane, LaneBounds
-from raftmeta.commands import AnyCommand, Entry, OpenSession, Refused, SessionOpened
+from raftmeta.commands import OpenSession, Refused, SessionOpened
+from raftmeta.credentials import AuditNote, ListAccessKeys, ListAudit
+from raftmeta.entries import AnyCommand, Entry
 from raftmeta.leaderseek import PAUSE_S_MIN, LeaderSeeker, is_permanent, is_surely_unprocessed
 from raftmeta.queries import (
-    AnyQuery,
     CountCatalog,
+    CountDisk,
     ExpectedSlots,
+    FindPrunable,
+    FindStrays,
     FindUnwanted,
     ListObjects,
+    ListStripes,
     ListVersions,
 )
+from raftmeta.questions import AnyQuery
+from raftmeta.scanning import ListInline
 from raftmeta.session import Session
 from raftmeta.wire import (
     BOOTSTRAP,
     ENTRIES_MAX,
+    FRONTEND_HEARTBEAT,
     HEARTBEAT,
     PROPOSE,
     QUERIES_MAX,
@@ -46,6 +54,8 @@ from raftmeta.wire import (
     STATUS,
     Bootstrap,
     BootstrapReply,
+    FrontendHeartbeat,
+    Heard,
     Heartbeat,
     ProposeReply,
     ProposeRequest,
@@ -65,7 +75,20 @@ SESSION_IDLE_S = 240.0
 HEARTBEAT_DEADLINE_S = 2.0
 SCANS_MAX = 8
 """Listings in one request: their answers are large, and point queries must not wait."""
-_SCANS = (ListObjects, ListVersions, FindUnwanted, ExpectedSlots, CountCatalog)
+_SCANS = (
+    ListObjects,
+    ListVersions,
+    FindUnwanted,
+    FindStrays,
+    ExpectedSlots,
+    FindPrunable,
+    ListStripes,
+    ListInline,
+    CountCatalog,
+    CountDisk,
+    ListAccessKeys,
+    ListAudit,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +108,7 @@ class _Wish:
     encoded: msgspec.Raw
     size_bytes: int
     future: asyncio.Future[Any]
+    audit: AuditNote | None = None
     session: Session | None = None
     seq: int = 0
     maybe_applied: bool = False
@@ -120,6 +144,7 @@ class MetaClient:
         self._opening: asyncio.Task[Session] | None = None
         self._catalog_time_ms = 0
         self._keys_epoch = 0
+        self._generation = 0
         self._commands = Lane(
             self._carry_commands,
             bounds=LaneBounds(count_max=ENTRIES_MAX, bytes_max=BATCH_BYTES_MAX),
@@ -142,14 +167,27 @@ class MetaClient:
         """Latest epoch of the access keys seen in any reply; 0 before the first."""
         return self._keys_epoch
 
-    async def propose(self, command: AnyCommand, result: type[R], *, deadline_s: float = 30) -> R:
-        """Have `command` applied exactly once and answer its result.
+    @property
+    def generation(self) -> int:
+        """The catalog's generation in the latest answer; 0 before the first."""
+        return self._generation
+
+    async def propose(
+        self,
+        command: AnyCommand,
+        result: type[R],
+        *,
+        deadline_s: float = 30,
+        audit: AuditNote | None = None,
+    ) -> R:
+        """Have `command` applied exactly once and answer its result; `audit` is recorded with
+        it, refused or not.
 
         Raises the error of a refusal; NoLeader when it was surely not applied by the
         deadline; OutcomeUnknown when that cannot be known; CommandTooLarge. Cancelling
         leaves the outcome unknown to the caller and disturbs nobody else.
         """
-        wish = self._wish(command)
+        wish = self._wish(command, audit)
         self._commands.put(wish)
         try:
             return self._expect(result, await self._answer_of(wish, deadline_s=deadline_s))
@@ -174,10 +212,17 @@ class MetaClient:
         head, found = await self._answer_of(wish, deadline_s=deadline_s)
         return head, self._expect(answer, found)
 
-    async def heartbeat(self, heartbeat: Heartbeat) -> None:
-        """Tell every metanode, leader or not. Best effort: failures are not reported."""
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """HTTP bases of the metanodes: as configured, then as heartbeats are answered."""
+        return self._leader.urls
+
+    async def heartbeat(self, heartbeat: Heartbeat | FrontendHeartbeat) -> None:
+        """Tell every metanode, leader or not; they answer who the metanodes are by now, whom the
+        next heartbeat tells. Best effort: failures are not reported."""
         body = self._encoder.encode(heartbeat)
-        await asyncio.gather(*(self._tell(url, body) for url in self._leader.urls))
+        path = HEARTBEAT if isinstance(heartbeat, Heartbeat) else FRONTEND_HEARTBEAT
+        await asyncio.gather(*(self._tell(url + path, body) for url in self._leader.urls))
 
     async def close(self) -> None:
         """Stop; whoever still waits gets NotReady. The Rpc is not closed."""
@@ -187,13 +232,13 @@ class MetaClient:
 
     # --- one caller ----------------------------------------------------------------------
 
-    def _wish(self, struct: AnyCommand | AnyQuery) -> _Wish:
-        encoded = self._encoder.encode(struct)
-        size_bytes = len(encoded) + ENTRY_OVERHEAD_BYTES
+    def _wish(self, struct: AnyCommand | AnyQuery, audit: AuditNote | None = None) -> _Wish:
+        encoded, note = self._encoder.encode(struct), self._encoder.encode(audit)
+        size_bytes = len(encoded) + len(note) + ENTRY_OVERHEAD_BYTES
         if size_bytes + ENTRY_OVERHEAD_BYTES > REQUEST_BYTES_MAX:
             raise CommandTooLarge(f"{type(struct).__name__} has {len(encoded)} bytes.")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        return _Wish(msgspec.Raw(encoded), size_bytes, future)
+        return _Wish(msgspec.Raw(encoded), size_bytes, future, audit=audit)
 
     async def _answer_of(self, wish: _Wish, *, deadline_s: float) -> Any:
         """The wish's answer. A caller that is cancelled settles it: it travels no more."""
@@ -218,11 +263,11 @@ class MetaClient:
 
     async def _tell(self, url: str, body: bytes) -> None:
         try:
-            await self._rpc.call(
-                "POST", url + HEARTBEAT, body=body, deadline_s=HEARTBEAT_DEADLINE_S
-            )
-        except StoreError:
-            pass  # the next heartbeat says the same again, and silence is what is judged
+            reply = await self._rpc.call("POST", url, body=body, deadline_s=HEARTBEAT_DEADLINE_S)
+            heard = msgspec.msgpack.decode(check(reply).body, type=Heard)
+        except (StoreError, msgspec.MsgspecError):
+            return  # the next heartbeat says the same again, and silence is what is judged
+        self._leader.follow(heard.members_index, [member.url for member in heard.members])
 
     # --- commands --------------------------------------------------------------------------
 
@@ -252,7 +297,7 @@ class MetaClient:
                 wish.session, wish.seq = session, session.take_seq()
             wish.maybe_applied = True
             number, acked_below = wish.session.number, wish.session.acked_below
-            entries.append((number, wish.seq, wish.encoded, acked_below))
+            entries.append((number, wish.seq, wish.encoded, acked_below, wish.audit))
         # The form of a ProposeRequest, around commands that were encoded once when proposed.
         return self._encoder.encode({"entries": entries})
 
@@ -333,6 +378,7 @@ class MetaClient:
             raise StoreError(f"{len(reply.answers)} answers for {len(batch)} queries.")
         self._note_time(reply.catalog_time_ms)
         self._keys_epoch = max(self._keys_epoch, reply.keys_epoch)
+        self._generation = reply.generation
         head = QueryHead(
             reply.generation, reply.applied_index, reply.catalog_time_ms, reply.keys_epoch
         )

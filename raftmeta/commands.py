@@ -2,7 +2,8 @@
 
 A batch of commands is one Raft entry and one SQLite transaction. Apply is deterministic
 and total: a refusal is a returned `Refused`, anything else stops the process. The only
-clock apply knows is catalog time (`Batch.time_ms`, made strictly increasing).
+clock apply knows is catalog time (`Batch.time_ms`, made strictly increasing). All of them
+together, and the log entry that carries them, are in `raftmeta.entries`.
 
 Adding a command or a field with a default is compatible; changing or removing one needs
 a new tag, since old entries stay in the log (docs/formats/commands.md).
@@ -27,7 +28,7 @@ class Done(Result, frozen=True, kw_only=True):
 
 
 class Refused(Result, frozen=True, kw_only=True):
-    """Not applied, nothing changed: `code` is the name of an osscore.errors class."""
+    """Not applied, nothing changed but the audit: `refusal` is an osscore.errors class."""
 
     refusal: str
     message: str
@@ -136,9 +137,13 @@ Body = InlineBody | StripesBody | UploadBody | CopyBody
 class PutObject(Command, frozen=True, kw_only=True):
     """Make a new current version of bucket/key. Answers ObjectPut.
 
-    Refused: NoSuchBucket, PreconditionFailed, NoSuchUpload, NoSuchVersion (copy source),
-    StaleStripe, UnderReplicated, ContentMismatch (sizes do not add up). Stripes equal to
+    Refused: NoSuchBucket, PreconditionFailed, QuotaExceeded, NoSuchUpload, NoSuchVersion (copy
+    source), StaleStripe, UnderReplicated, ContentMismatch (sizes do not add up). Stripes equal to
     living healthy ones are mapped onto those; the losers' shards go to trash.
+
+    `finishes`: an upload of bucket/key that ends with this command and remembers the version
+    for its `ttl_ms`. Any later command that finishes it answers that version, and changes
+    nothing: so whoever carries an upload on after a crash makes no second one.
     """
 
     bucket: str
@@ -146,6 +151,7 @@ class PutObject(Command, frozen=True, kw_only=True):
     attributes: ObjectAttributes
     body: Body
     conditions: Conditions = Conditions()
+    finishes: bytes = b""
 
 
 class ObjectPut(Result, frozen=True, kw_only=True):
@@ -179,10 +185,59 @@ class DeleteVersion(Command, frozen=True, kw_only=True):
 
 class Undelete(Command, frozen=True, kw_only=True):
     """Remove the delete markers on top of bucket/key. Answers ObjectDeleted for the version
-    that is current afterwards. Refused NoSuchBucket, NoSuchKey; not deleted: no change."""
+    that is current afterwards. Refused NoSuchBucket, NoSuchKey; not deleted: no change.
+
+    `since_ms`: only if the lowest of these markers is that young. `until_ms`, unless 0: only if
+    the newest is no younger. Else no change. At most `markers_max` are removed, 0: as many as
+    one command may; an answer that is a marker then means that more lie below it.
+    """
 
     bucket: str
     key: str
+    since_ms: int = 0
+    until_ms: int = 0
+    markers_max: int = 0
+
+
+class SetKeepVersions(Command, frozen=True, kw_only=True):
+    """Of each object of the bucket the leader keeps the newest `keep_versions` real versions,
+    from now on and for ever; 0: all. Refused NoSuchBucket, InvalidArgument."""
+
+    bucket: str
+    keep_versions: int
+
+
+class SetQuota(Command, frozen=True, kw_only=True):
+    """A bucket holds at most so many bytes, old versions included, and so many versions; 0: any,
+    None: as before. What it holds already stays. Refused NoSuchBucket, InvalidArgument."""
+
+    bucket: str
+    size_bytes: int | None = None
+    versions: int | None = None
+
+
+class PruneVersions(Command, frozen=True, kw_only=True):
+    """Remove what is older than the newest `keep` real versions of bucket/key, for good.
+
+    Markers do not count: those above the oldest kept version stay, those below go with the
+    versions there. `keep` 0: as many as the bucket asks for when this is applied, which may
+    be all. At most about `rows_max` rows are written. Answers VersionsPruned. Refused
+    NoSuchBucket, InvalidArgument. Repeating it is harmless.
+    """
+
+    bucket: str
+    key: str
+    keep: int = 0
+    rows_max: int = 500
+
+
+class VersionsPruned(Result, frozen=True, kw_only=True):
+    """What was removed, `size_bytes` as users see it. `is_done` False: there is more."""
+
+    versions: int = 0
+    markers: int = 0
+    size_bytes: int = 0
+    is_done: bool = True
 
 
 class ObjectDeleted(Result, frozen=True, kw_only=True):
@@ -196,16 +251,44 @@ class ObjectDeleted(Result, frozen=True, kw_only=True):
 # --- uploads: long bodies (SAFETY rule 4) ----------------------------------------------------
 
 
+UPLOAD_LIFE_S_MAX = 399 * 86_400
+"""An upload row lives at most 400 days of catalog time."""
+
+
+class UploadPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an upload that outlives its request is to become; kept with its row.
+
+    `owner`: the access key that began it; `owner_since_ms`: when that was created (catalog time;
+    0: not said), which tells it from a later one of its id. `size_bytes` and `sha256`: of the
+    whole body, as far as they were declared. `is_declared`: of a chunk, whether who sent it said
+    its SHA-256, too. `profile` None: the bucket's. `content` and `user`:
+    see ObjectAttributes.
+    """
+
+    owner: str = ""
+    owner_since_ms: int = 0
+    size_bytes: int | None = None
+    sha256: bytes = b""
+    is_declared: bool = False
+    profile: Profile | None = None
+    content: dict[str, str] = {}
+    user: dict[str, str] = {}
+
+
 class BeginUpload(Command, frozen=True, kw_only=True):
     """Open an upload for bucket/key under the caller's random 16-byte id. Same id: no change.
 
-    It expires `ttl_ms` of catalog time after its last Stage. Refused NoSuchBucket.
+    It expires `ttl_ms` of catalog time after its last sign of life. `restarts`: begin anew
+    where an upload of this id was finished and is only remembered. Refused NoSuchBucket,
+    InvalidArgument, Conflict (the id of another), QuotaExceeded (by `plan.size_bytes`).
     """
 
     upload: bytes
     bucket: str
     key: str
     ttl_ms: int
+    plan: UploadPlan = UploadPlan()
+    restarts: bool = False
 
 
 class StripeQuestion(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,7 +307,7 @@ class Stage(Command, frozen=True, kw_only=True):
     each is a StripeDraft (shards stored) or the bytes-id of a reserved hit (a
     `Staged.hits` stripe row of this upload). `ask`: dedup questions for stripes to come;
     each hit takes a reference held by the upload until it is appended or the upload ends.
-    Refused: NoSuchUpload, UploadOutOfOrder, StaleStripe, UnderReplicated.
+    Refused: NoSuchUpload, UploadOutOfOrder (sealed, too), StaleStripe, UnderReplicated.
     """
 
     upload: bytes
@@ -240,8 +323,57 @@ class Staged(Result, frozen=True, kw_only=True):
     staged_bytes: int
 
 
+class SealUpload(Command, frozen=True, kw_only=True):
+    """An upload is whole: so many bytes of this SHA-256, which the caller has verified.
+
+    Nothing more can be staged; it waits to be named, `ttl_ms` at most. Sealed with the same
+    facts before: no change. Refused NoSuchUpload, ContentMismatch (another size is staged),
+    Conflict (sealed otherwise).
+    """
+
+    upload: bytes
+    size_bytes: int
+    sha256: bytes
+    ttl_ms: int
+
+
+CHUNK_NUMBER_MAX = 10_000
+CHUNK_SEGMENTS_MAX = 600
+"""A chunk of more segments could not be linked by one bounded command."""
+
+
+class KeepChunk(Command, frozen=True, kw_only=True):
+    """An upload whose bytes are all staged becomes chunk `number` of `parent`, an upload of
+    the same object, and from now on lives and ends with it.
+
+    `replaces`: also where another chunk has that number. Refused NoSuchUpload (either),
+    ChunkAlreadyHeld, ContentMismatch (another size is staged), EntityTooLarge,
+    InvalidArgument (number), Conflict (the chunks of `parent` are being linked).
+    """
+
+    upload: bytes
+    parent: bytes
+    number: int
+    size_bytes: int
+    sha256: bytes
+    replaces: bool = False
+
+
+class LinkChunks(Command, frozen=True, kw_only=True):
+    """Append these chunks, in this order, to the upload they belong to, which stands at
+    stripe number `position`; each ends. Answers Staged. Nothing is copied.
+
+    Refused: NoSuchUpload (any), UploadOutOfOrder, CommandTooLarge (pass fewer),
+    InvalidArgument (one named twice).
+    """
+
+    upload: bytes
+    position: int
+    chunks: tuple[bytes, ...]
+
+
 class AbortUpload(Command, frozen=True, kw_only=True):
-    """End an upload and give its references back. Unknown: no change."""
+    """End an upload and give its references back. Unknown, or kept as a chunk: no change."""
 
     upload: bytes
 
@@ -300,7 +432,7 @@ class NodeRegistered(Result, frozen=True, kw_only=True):
 
 
 class SetDiskState(Command, frozen=True, kw_only=True):
-    """Operator or leader judgement on a disk: 'in', 'draining', 'lost', 'removed'.
+    """A disk is now 'in', 'draining', 'lost' or 'removed'; the leader judges by JudgeDisk.
 
     Refused NoSuchNode; 'removed' is refused Conflict while slots exist there.
     """
@@ -358,75 +490,3 @@ class TrashDone(Command, frozen=True, kw_only=True):
 
 class ConfirmTime(Command, frozen=True, kw_only=True):
     """An operator accepts a jump of catalog time of over an hour; expiry resumes (rule 17)."""
-
-
-# --- credentials -------------------------------------------------------------------------------
-
-
-class PutAccessKey(Command, frozen=True, kw_only=True):
-    """Create or replace an access key. `scopes`: of 'upload', 'download', 'info', 'delete',
-    'admin'. `buckets` empty: all. `expires_at_ms` 0: never."""
-
-    access_key: str
-    secret_sealed: bytes
-    scopes: tuple[str, ...]
-    buckets: tuple[str, ...] = ()
-    expires_at_ms: int = 0
-    note: str = ""
-
-
-class RevokeAccessKey(Command, frozen=True, kw_only=True):
-    """Remove an access key. Refused NoSuchAccessKey."""
-
-    access_key: str
-
-
-# --- the log entry -------------------------------------------------------------------------------
-
-AnyCommand = (
-    OpenSession
-    | FormCluster
-    | CreateBucket
-    | DeleteBucket
-    | PutObject
-    | DeleteObject
-    | DeleteVersion
-    | Undelete
-    | BeginUpload
-    | Stage
-    | AbortUpload
-    | HoldManifest
-    | RegisterNode
-    | SetDiskState
-    | MarkBad
-    | MarkGood
-    | Collect
-    | TrashDone
-    | ConfirmTime
-    | PutAccessKey
-    | RevokeAccessKey
-)
-
-AnyResult = (
-    Done | Refused | SessionOpened | ObjectPut | ObjectDeleted | Staged | NodeRegistered | Collected
-)
-
-
-class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """One command under its request id (session, seq). Session 0: not remembered, and only
-    for commands whose repetition is harmless (OpenSession, FormCluster, Collect,
-    ConfirmTime)."""
-
-    session: int
-    seq: int
-    command: AnyCommand
-    acked_below: int = 0
-    """Results of this session with a lower seq were received and may be dropped."""
-
-
-class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One Raft entry: commands of many requests, in order, and the proposer's clock."""
-
-    format: int = 1
-    time_ms: int
-    entries: tuple[Entry, ...]

@@ -4,7 +4,8 @@ import msgspec
 
 from osscore.errors import InvalidArgument
 from ossd.config import HostPort
-from raftmeta.wire import Member
+from raftmeta.settings import JournalSettings, RaftSettings
+from raftmeta.wire import parse_members
 
 
 class MetaConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +43,8 @@ class MetaConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How long unnamed or dead stripes stay; fixed when the cluster is formed."""
     heartbeat_s: float = 1
     """Beat of blob daemons: silent for 5 is suspect, for 15 is down."""
+    repair_delay_s: float = 600
+    """A disk silent for so long, and for 15 beats, is lost: its shards are rebuilt elsewhere."""
     low_space_bytes: int = 1024**3
     """With less free than this and than `low_space_percent`, only shrinking is admitted."""
     low_space_percent: float = 5
@@ -60,7 +63,7 @@ class MetaConfig(msgspec.Struct, frozen=True, kw_only=True):
                 raise InvalidArgument(f"{name} must be set.")
         if not HostPort.parse(self.raft).host:
             raise InvalidArgument("raft needs a host: the other metanodes connect to it.")
-        for name in ("gc_grace_s", "heartbeat_s", "journal_bytes"):
+        for name in ("gc_grace_s", "heartbeat_s", "repair_delay_s", "journal_bytes"):
             if getattr(self, name) <= 0:
                 raise InvalidArgument(f"{name} must be positive.")
         if not 0 <= self.low_space_percent < 100:
@@ -78,12 +81,13 @@ class MetaConfig(msgspec.Struct, frozen=True, kw_only=True):
         return f"http://{HostPort(host, port)}"
 
 
-def parse_members(texts: tuple[str, ...]) -> tuple[Member, ...]:
-    """Members written ID=RAFT=URL. Raises InvalidArgument."""
-    members = []
-    for text in texts:
-        fields = text.split("=", 2)
-        if len(fields) != 3 or not all(fields):
-            raise InvalidArgument(f"A member is written ID=HOST:PORT=URL, not {text!r}.")
-        members.append(Member(id=fields[0], raft=fields[1], url=fields[2].rstrip("/")))
-    return tuple(members)
+def raft_settings(config: MetaConfig) -> RaftSettings:
+    """The Raft layer's settings: a quarter of the log is kept at a cut, in eight segments."""
+    size_bytes = config.journal_bytes
+    return RaftSettings(
+        journal=JournalSettings(
+            segment_bytes=max(size_bytes // 8, 1),
+            cut_bytes=size_bytes,
+            keep_bytes=size_bytes // 4,
+        )
+    )

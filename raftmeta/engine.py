@@ -11,9 +11,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from osscore.errors import CorruptJournal, NotLeader, OutcomeUnknown, StoreError
-from raftmeta.commands import AnyResult
+from raftmeta.changing import Changing, Wrap
 from raftmeta.election import Election
+from raftmeta.entries import AnyResult
 from raftmeta.journal import Journal, LogEntry
+from raftmeta.membership import MEMBERS, Change, Membership
 from raftmeta.messages import (
     AnyMessage,
     Append,
@@ -24,19 +26,22 @@ from raftmeta.messages import (
     Behind,
     Mismatch,
     PreVote,
+    Stand,
     TermHeld,
     Vote,
 )
 from raftmeta.pysync import Core
 from raftmeta.readindex import ReadDone, ReadIndex
 from raftmeta.replication import Replication
-from raftmeta.settings import RaftIdentity, RaftSettings
+from raftmeta.settings import RaftSettings
 from raftmeta.transport import Links, RaftTransport
 
 BATCH = b"\x00"
-"""First byte of an entry that holds a batch; all other entries change nothing."""
+"""First byte of an entry that holds a batch; those without one (MEMBERS has one, too) change
+nothing."""
 
 _MARK_EVERY_S = 1.0
+_READ_BYTES = 4 * 1024 * 1024
 
 
 class StateMachine(Protocol):
@@ -70,7 +75,7 @@ class Engine:
     def __init__(
         self,
         *,
-        identity: RaftIdentity,
+        membership: Membership,
         journal: Journal,
         machine: StateMachine,
         links: Links,
@@ -80,7 +85,7 @@ class Engine:
         on_lag: Callable[[], None],
     ) -> None:
         applied_index = _start_index(journal, machine)
-        self._identity = identity
+        self._membership = membership
         self._journal = journal
         self._machine = machine
         self._links = links
@@ -89,9 +94,10 @@ class Engine:
         self._proposals: deque[tuple[bytes, ProposeDone]] = deque()
         self._waiting: dict[int, tuple[int, ProposeDone]] = {}
         self._marked_s = monotonic_s()
-        self._transport = RaftTransport(links)
+        _read_members(journal, membership, behind_index=applied_index)
+        self._transport = RaftTransport(links, by_order=lambda: self._election.by_order)
         self.core = Core(
-            identity=identity,
+            membership=membership,
             journal=journal,
             transport=self._transport,
             hooks=self,
@@ -103,7 +109,7 @@ class Engine:
         self._election = Election(
             core=self.core,
             journal=journal,
-            identity=identity,
+            membership=membership,
             settings=settings,
             send=links.send,
             monotonic_s=monotonic_s,
@@ -111,7 +117,7 @@ class Engine:
         )
         self._reads = ReadIndex(
             core=self.core,
-            identity=identity,
+            membership=membership,
             settings=settings,
             send=links.send,
             monotonic_s=monotonic_s,
@@ -119,18 +125,30 @@ class Engine:
         self._replication = Replication(
             core=self.core,
             journal=journal,
-            identity=identity,
+            membership=membership,
             settings=settings,
             send=links.send,
             has_room=links.has_room,
             heard_leader=self._election.heard_leader,
             on_lag=on_lag,
         )
-        if applied_index < journal.base_index:
+        self.changing = Changing(
+            core=self.core,
+            journal=journal,
+            membership=membership,
+            settings=settings,
+            send=links.send,
+            monotonic_s=monotonic_s,
+        )
+        membership.on_change = lambda: self.core.set_others(membership.others)
+        self._begin(applied_index, on_lag)
+
+    def _begin(self, applied_index: int, on_lag: Callable[[], None]) -> None:
+        if applied_index < self._journal.base_index:
             # The catalog lacks what the log no longer holds: it must not lead.
             self._election.may_stand = False
             on_lag()
-        links.start(
+        self._links.start(
             self.core.poller, on_message=self._receive, on_change=self._transport.link_changed
         )
 
@@ -142,6 +160,7 @@ class Engine:
         self._journal.sync()
         self._replication.release_acks()
         self._reads.step()
+        self.changing.step()
         self._election.step()
         self.core.tick(wait_s)
 
@@ -168,7 +187,7 @@ class Engine:
         # tick: the catalog never runs ahead of the journal.
         assert entry.index <= self._journal.synced_index
         results: list[AnyResult] = []
-        if entry.body[:1] == BATCH and entry.index > self._machine.applied_index:
+        if entry.body[:1] in (BATCH, MEMBERS) and entry.index > self._machine.applied_index:
             results = self._machine.apply(entry.index, entry.body[1:])
         self.core.applied_index = entry.index
         term, done = self._waiting.pop(entry.index, (0, None))
@@ -184,20 +203,27 @@ class Engine:
 
     def accept_proposals(self) -> None:
         """As the leader: log, send, and sync what waits. Else refuse it, surely unapplied."""
-        if not self._proposals:
-            self._mark_when_idle()
-            return
         if not self.core.is_leader:
             self._refuse_proposals()
+            self._mark_when_idle()
             return
-        while self._proposals:
+        any_logged = self.changing.accept()
+        while self._proposals and not self.changing.holds_proposals:
             blob, done = self._proposals.popleft()
-            index = self._journal.last_index + 1
-            self._journal.append(index, self.core.term, BATCH + blob)
-            self._waiting[index] = (self.core.term, done)
+            self._log(BATCH + blob, done)
+            any_logged = True
+        if not any_logged:
+            self._mark_when_idle()
+            return
         self._replication.send_appends()
         # While the followers write theirs. Our own copy counts from the next tick on.
         self._journal.sync()
+
+    def _log(self, body: bytes, done: ProposeDone) -> None:
+        index = self._journal.last_index + 1
+        self._journal.append(index, self.core.term, body)
+        self._waiting[index] = (self.core.term, done)
+        self._membership.append(index, body)
 
     def _mark_when_idle(self) -> None:
         now_s = self._monotonic_s()
@@ -210,6 +236,7 @@ class Engine:
         if not self.core.is_leader:
             self._forget_waiting()
             self._reads.give_up()
+            self.changing.end()
 
     # --- orders from the same thread ----------------------------------------------------
 
@@ -219,6 +246,23 @@ class Engine:
         NotLeader: surely not applied. OutcomeUnknown: it may yet be.
         """
         self._proposals.append((blob, done))
+
+    def propose_change(self, change: Change, wrap: Wrap, done: ProposeDone) -> None:
+        """Add or remove one member; `wrap` makes the batch that records the members.
+
+        Outcomes as of `propose`, and the refusals of `Changing` and `Membership.after`.
+        """
+        self.changing.propose(
+            change,
+            lambda members: MEMBERS + wrap(members),
+            lambda body: self._log(body, done),
+            done,
+        )
+
+    @property
+    def silence_s(self) -> float:
+        """How long no leader was heard, in seconds; 0 on the leader."""
+        return self._election.silence_s
 
     def confirm_read(self, done: ReadDone, *, excluding: str | None = None) -> None:
         """Confirm leadership for a linearizable read, without the word of `excluding`,
@@ -242,10 +286,12 @@ class Engine:
         self._refuse_proposals()
         self._forget_waiting()
         self._reads.give_up()
+        self.changing.end()
 
     # --- inside -------------------------------------------------------------------------
 
     def _refuse_proposals(self) -> None:
+        self.changing.refuse_waiting()
         while self._proposals:
             self._proposals.popleft()[1](NotLeader())
 
@@ -275,6 +321,8 @@ class Engine:
             self._election.on_ask_pre_vote(member, message)
         elif isinstance(message, PreVote):
             self._election.on_pre_vote(member, message)
+        elif isinstance(message, Stand):
+            self._election.on_stand(member, message)
         elif isinstance(message, AskVote) and self._election.admits_candidate(message):
             self._transport.deliver_ask_vote(member, message)
         elif (
@@ -294,3 +342,12 @@ def _start_index(journal: Journal, machine: StateMachine) -> int:
             f"{journal.last_index}: acknowledged entries are missing; re-join this member"
         )
     return applied_index
+
+
+def _read_members(journal: Journal, membership: Membership, *, behind_index: int) -> None:
+    """What the log says of the members behind what the catalog holds, committed or not."""
+    index = max(behind_index, journal.base_index)
+    while index < journal.last_index:
+        for entry in journal.entries(index + 1, bytes_max=_READ_BYTES):
+            membership.append(entry.index, entry.body)
+            index = entry.index

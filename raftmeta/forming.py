@@ -11,12 +11,17 @@ The steps, each of which a crash may interrupt and the same bootstrap resumes:
 
 Until FormCluster is applied no metanode admits any other command, so what members that
 were told early may have lost by then is nothing a user wrote.
+
+A cluster that goes on from a backup forms the same way, with all of its members empty
+(SAFETY rule 16): they begin with one prepared catalog instead of an empty one, and its first
+command is BeginGeneration.
 """
 
 import asyncio
 import base64
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 
@@ -36,23 +41,32 @@ from ossd.disk import Disk, read_file, write_file_atomically
 from ossd.rpc import Rpc, check
 from ossd.signing import ClusterSecrets, seal
 from raftmeta.client import read_status, wrap_catalog_key
-from raftmeta.commands import Entry, FormCluster, Refused
+from raftmeta.commands import FormCluster, Refused
+from raftmeta.credentials import AuditNote
+from raftmeta.entries import Entry
+from raftmeta.generations import BeginGeneration
 from raftmeta.identity import Identity, MemberState
 from raftmeta.leaderseek import LeaderSeeker, is_permanent
+from raftmeta.members import Member
+from raftmeta.restoring import RestoreDesk
 from raftmeta.wire import (
     FORM,
     PROPOSE,
     Bootstrap,
     BootstrapReply,
     Form,
-    Member,
     ProposeReply,
     ProposeRequest,
+    Restore,
+    Restored,
+    RestoreReply,
 )
 
 INTENT_NAME = "bootstrap.json"
 EMPTY = "empty"
 TELL_DEADLINE_S = 5.0
+TELL_RESTORED_DEADLINE_S = 6 * 3600.0
+"""The member first fetches the whole catalog."""
 FORM_DEADLINE_S = 30.0
 
 log = logging.getLogger(__name__)
@@ -71,15 +85,17 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     phase: Phase
     cluster_id: bytes
     members: tuple[Member, ...]
-    root_access_key: str
-    root_secret_key: str
-    system_token: str
-    catalog_key: bytes
+    root_access_key: str = ""
+    root_secret_key: str = ""
+    system_token: str = ""
+    catalog_key: bytes = b""
+    restored: Restored | None = None
+    """The catalog to begin with; the secrets are those inside it then."""
 
     @property
     def form(self) -> Form:
         """What members are told."""
-        return Form(cluster_id=self.cluster_id, members=self.members)
+        return Form(cluster_id=self.cluster_id, members=self.members, restored=self.restored)
 
 
 class IntentFile:
@@ -145,11 +161,25 @@ class Forming:
         empty, or another bootstrap runs here) and Unavailable errors; after any of these the
         same request may be sent again.
         """
+        with self._turn():
+            return await self._bootstrap(request)
+
+    async def restore(self, request: Restore, desk: RestoreDesk) -> RestoreReply:
+        """Form a cluster that goes on from the backup at the desk, or finish forming it.
+
+        Raises as `bootstrap`, and what the desk raises for a backup that cannot be restored;
+        nothing has been changed then.
+        """
+        with self._turn():
+            return await self._restore(request, desk)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
         if self._running:
-            raise NotReady("A bootstrap is running here.")
+            raise NotReady("A cluster is being formed here.")
         self._running = True
         try:
-            return await self._bootstrap(request)
+            yield
         finally:
             self._running = False
 
@@ -171,19 +201,43 @@ class Forming:
             await self._check_all_empty(request.members)
             intent = self._new_intent(request)
             await asyncio.to_thread(self._intents.write, intent)
-        elif set(intent.members) != set(request.members):
-            raise AlreadyFormed("A bootstrap with other members has begun here.")
-        if intent.phase is Phase.TELLING:
-            intent = await self._tell_all(intent)
-        await self._become_voter(intent.form)
-        await self._apply_form(intent)
-        await asyncio.to_thread(self._intents.remove)
+        elif set(intent.members) != set(request.members) or intent.restored is not None:
+            raise AlreadyFormed("A restore, or a bootstrap with other members, has begun here.")
+        await self._carry_out(intent)
         return BootstrapReply(
             cluster_id=intent.cluster_id,
             root_access_key=intent.root_access_key,
             root_secret_key=intent.root_secret_key,
             system_token=intent.system_token,
         )
+
+    async def _restore(self, request: Restore, desk: RestoreDesk) -> RestoreReply:
+        check_members(self._identity(), request.members)
+        intent = await asyncio.to_thread(self._intents.read)
+        if intent is None:
+            if self._identity().state is not MemberState.EMPTY:
+                raise AlreadyFormed(_NOT_EMPTY.format(self._identity().id))
+            await self._check_all_empty(request.members)
+            restored = await desk.prepare(request)
+            intent = Intent(
+                phase=Phase.TELLING,
+                cluster_id=restored.head.cluster_id,
+                members=request.members,
+                restored=restored,
+            )
+            await asyncio.to_thread(self._intents.write, intent)
+        restored = _same_restore(intent, request)
+        desk.give(restored)
+        await self._carry_out(intent)
+        await desk.forget()
+        return RestoreReply(cluster_id=intent.cluster_id, generation=restored.generation)
+
+    async def _carry_out(self, intent: Intent) -> None:
+        if intent.phase is Phase.TELLING:
+            intent = await self._tell_all(intent)
+        await self._become_voter(intent.form)
+        await self._apply_form(intent)
+        await asyncio.to_thread(self._intents.remove)
 
     async def _check_all_empty(self, members: Iterable[Member]) -> None:
         for member in members:
@@ -196,7 +250,9 @@ class Forming:
             if status.id != member.id:
                 raise InvalidArgument(f"{member.url} is {status.id!r}, not {member.id!r}.")
             if status.state != EMPTY:
-                raise AlreadyFormed(f"Member {member.id} is not empty but {status.state}.")
+                raise AlreadyFormed(
+                    f"Member {member.id} is not empty but {status.state}: of a cluster of its own?"
+                )
 
     def _new_intent(self, request: Bootstrap) -> Intent:
         return Intent(
@@ -212,13 +268,14 @@ class Forming:
     async def _tell_all(self, intent: Intent) -> Intent:
         told_count = 0
         body = msgspec.msgpack.encode(intent.form)
+        deadline_s = TELL_DEADLINE_S if intent.restored is None else TELL_RESTORED_DEADLINE_S
         for member in sorted(intent.members, key=lambda each: each.id):
             if member.id == self._identity().id:
                 continue
             try:
                 check(
                     await self._rpc.call(
-                        "POST", member.url + FORM, body=body, deadline_s=TELL_DEADLINE_S
+                        "POST", member.url + FORM, body=body, deadline_s=deadline_s
                     )
                 )
             except AlreadyFormed:
@@ -233,8 +290,8 @@ class Forming:
         return told
 
     async def _apply_form(self, intent: Intent) -> None:
-        """Have FormCluster applied by whoever leads. Repeating it changes nothing."""
-        entry = Entry(session=0, seq=0, command=self._command(intent))
+        """Have the first command applied by whoever leads. Repeating it changes nothing."""
+        entry = self._first_entry(intent)
         body = msgspec.msgpack.encode(ProposeRequest(entries=(entry,)))
         urls = [member.url for member in intent.members]
         seeker = LeaderSeeker(self._rpc, urls, clock=self._clock, random=self._random)
@@ -250,6 +307,20 @@ class Forming:
         if isinstance(result, Refused):
             raise result.error()
 
+    def _first_entry(self, intent: Intent) -> Entry:
+        restored = intent.restored
+        if restored is None:
+            return Entry(session=0, seq=0, command=self._command(intent))
+        note = AuditNote(
+            actor="cluster secret",
+            action="meta.restore",
+            target=intent.cluster_id.hex(),
+            detail=f"generation={restored.generation} backup={restored.backup_blake3.hex()}",
+            source=self._identity().id,
+        )
+        begin = BeginGeneration(generation=restored.generation)
+        return Entry(session=0, seq=0, command=begin, audit=note)
+
     def _command(self, intent: Intent) -> FormCluster:
         root_secret = intent.root_secret_key.encode()
         return FormCluster(
@@ -260,6 +331,21 @@ class Forming:
             system_token_digest=blake3_256(intent.system_token.encode()),
             gc_grace_ms=self._gc_grace_ms,
         )
+
+
+_NOT_EMPTY = (
+    "Metanode {} belongs to a cluster already. A backup is restored into metanodes with empty"
+    " folders, started without --bootstrap."
+)
+
+
+def _same_restore(intent: Intent, request: Restore) -> Restored:
+    """What the begun restore makes. Raises AlreadyFormed if this request asks for another."""
+    begun = intent.restored
+    same_members = set(intent.members) == set(request.members)
+    if begun is None or begun.backup_blake3 != request.blake3 or not same_members:
+        raise AlreadyFormed("A bootstrap, or the restore of another backup, has begun here.")
+    return begun
 
 
 def check_members(identity: Identity, members: tuple[Member, ...]) -> None:
@@ -284,6 +370,14 @@ def check_form(identity: Identity, form: Form) -> None:
     same = identity.cluster_id == form.cluster_id and set(identity.members) == set(form.members)
     if identity.state is not MemberState.VOTER or not same:
         raise AlreadyFormed(f"Metanode {identity.id} is {identity.state} already.")
+
+
+def check_generation(generation: int, form: Form) -> None:
+    """Raises AlreadyFormed unless a voter's catalog of that generation is the one of `form`: a
+    cluster and the one restored of its backup share id and members."""
+    expected = 1 if form.restored is None else form.restored.generation
+    if generation != expected:
+        raise AlreadyFormed(f"This metanode has generation {generation} of the catalog already.")
 
 
 def _word(random: bytes) -> str:

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from raftmeta.healing import HealingState
 from raftmeta.queries import CatalogCounted
 from raftmeta.wire import Status
 
@@ -52,10 +53,12 @@ class MetanodeCollector(Collector):
         status: Callable[[], Status],
         journal_bytes: Callable[[], int],
         count: Callable[[], CatalogCounted | None],
+        healing: Callable[[], HealingState | None],
     ) -> None:
         self._status = status
         self._journal_bytes = journal_bytes
         self._count = count
+        self._healing = healing
 
     def describe(self) -> Iterable[Metric]:
         """None in advance: registering must not look anything up."""
@@ -76,6 +79,35 @@ class MetanodeCollector(Collector):
         counted = self._count()
         if counted is not None:
             yield from _catalog_metrics(counted)
+        healing = self._healing()
+        if healing is not None:
+            yield from _healing_metrics(healing)
+
+
+def _healing_metrics(healing: HealingState) -> Iterable[Metric]:
+    """What only the leader knows."""
+    alarm = "1 while so many nodes are silent that no disk is judged lost."
+    yield GaugeMetricFamily("oss_repair_alarm", alarm, float(bool(healing.alarm)))
+    damaged = GaugeMetricFamily(
+        "oss_repair_stripes",
+        "Stripes by how many of their shards are missing, bad or on lost disks.",
+        labels=["missing"],
+    )
+    for count, stripes in healing.missing.items():
+        damaged.add_metric([str(count)], stripes)
+    yield damaged
+    yield GaugeMetricFamily(
+        "oss_repair_unreadable_stripes",
+        "Stripes with fewer shards left than they need.",
+        healing.unreadable,
+    )
+    yield GaugeMetricFamily(
+        "oss_repair_left_bytes", "Bytes of shards to be repaired.", healing.repair_bytes
+    )
+    tasks = GaugeMetricFamily("oss_tasks_open", "Shards being written anew.", labels=["reason"])
+    for reason, open_count in healing.tasks.items():
+        tasks.add_metric([reason], open_count)
+    yield tasks
 
 
 def _catalog_metrics(counted: CatalogCounted) -> Iterable[Metric]:
@@ -91,6 +123,12 @@ def _catalog_metrics(counted: CatalogCounted) -> Iterable[Metric]:
     for count, stripes in sorted(counted.missing.items()):
         missing.add_metric([str(count)], stripes)
     yield missing
+    yield CounterMetricFamily(
+        "oss_moved_shards_total", "Shards written anew by tasks.", counted.moved_shards
+    )
+    yield CounterMetricFamily(
+        "oss_moved_bytes_total", "Bytes of shards written anew by tasks.", counted.moved_bytes
+    )
     yield GaugeMetricFamily(
         "oss_logical_bytes", "Bytes of all versions as users see them.", counted.logical_bytes
     )

@@ -13,8 +13,8 @@ import msgspec
 from osscore.errors import OutcomeUnknown, Overloaded, StoreError
 from ossd.clock import Clock
 from raftmeta.admission import rows_of
-from raftmeta.commands import AnyResult, Entry
 from raftmeta.engine import Applied
+from raftmeta.entries import AnyResult, Entry
 
 COMMANDS_MAX = 512
 BATCH_BYTES_MAX = 1024 * 1024

@@ -13,7 +13,7 @@ import msgspec
 
 from osscore.errors import AlreadyFormed, CorruptCatalog, InvalidArgument
 from ossd.disk import Disk, DiskFile, read_file, write_file_atomically
-from raftmeta.wire import Member
+from raftmeta.members import Member
 
 LOCK_NAME = "lock"
 IDENTITY_NAME = "identity.json"
@@ -33,7 +33,10 @@ class MemberState(StrEnum):
     JOINING = "joining"
     """Is listed as a member but has no state: no votes until a full copy is installed."""
     VOTER = "voter"
-    """Has state, votes and counts."""
+    """Has state. Whether it counts is in its log (raftmeta.membership); it votes for who counts
+    on it."""
+    REMOVED = "removed"
+    """Counts no more, for good: only with an empty folder may it join again."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +57,11 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         if self.cluster_id not in (b"", cluster_id):
             raise AlreadyFormed(f"Metanode {self.id} belongs to cluster {self.cluster_id.hex()}.")
         return msgspec.structs.replace(self, state=state, cluster_id=cluster_id, members=members)
+
+    @property
+    def me(self) -> Member:
+        """This metanode as a member."""
+        return Member(id=self.id, raft=self.raft, url=self.url)
 
     def member(self, member_id: str) -> Member | None:
         """The member of that id, if there is one."""

@@ -6,16 +6,14 @@ both cases the copy goes into a new state folder; nothing counts until CURRENT n
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from blake3 import blake3
 
 from osscore.errors import CorruptCatalog, DeadlineExceeded, StoreError
 from ossd.disk import Disk, DiskFile
-from ossd.rpc import Reply, check
+from ossd.rpc import Downloader, Reply, check
 from raftmeta.identity import (
     CATALOG_NAME,
     JOURNAL_NAME,
@@ -25,7 +23,7 @@ from raftmeta.identity import (
 )
 from raftmeta.journal import Journal
 from raftmeta.snapshots import HEAD_HEADER, head_from_header
-from raftmeta.wire import SNAPSHOT, SnapshotHead, Status
+from raftmeta.wire import RESTORED, SNAPSHOT, Form, Restored, SnapshotHead, Status
 
 _CLUSTER_ID = re.compile("[0-9a-f]{32}")
 FETCH_DEADLINE_S = 6 * 3600.0
@@ -33,20 +31,6 @@ FIRST_PIECE_S = 600.0
 """The leader first copies and hashes its whole catalog."""
 NEXT_PIECE_S = 30.0
 TAIL_BYTES = 4 * 1024 * 1024
-
-
-class Downloader(Protocol):
-    """An Rpc that can also fetch what is too large to hold."""
-
-    async def download(
-        self,
-        url: str,
-        sink: Callable[[bytes], Awaitable[None]],
-        *,
-        headers: Mapping[str, str] | None = None,
-        deadline_s: float,
-    ) -> Reply:
-        """See AioRpc."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +78,18 @@ def keep_tail(journal: Journal, fresh: Journal, head: SnapshotHead) -> None:
         fresh.sync()  # each time: a segment of the log ends only at a sync
 
 
-def lists_me(status: Status, identity: Identity) -> bool:
-    """Whether this answer shows a formed cluster that counts this metanode as a member.
+def is_formed(status: Status) -> bool:
+    """Whether this answer is of a formed cluster.
 
     A metanode tells a cluster id only once the cluster's first command is applied, so a
     cluster still being formed is never joined (forming tells its members itself).
     """
-    if not _CLUSTER_ID.fullmatch(status.cluster_id):
+    return _CLUSTER_ID.fullmatch(status.cluster_id) is not None
+
+
+def lists_me(status: Status, identity: Identity) -> bool:
+    """Whether this answer shows a formed cluster that counts this metanode as a member."""
+    if not is_formed(status):
         return False
     return any(
         member.id == identity.id and member.raft == identity.raft for member in status.members
@@ -121,17 +110,40 @@ class Installer:
         `forgets`: this member has no state. Raises what the leader answers, and
         CorruptCatalog if the bytes are not those it described.
         """
+        query = f"joining={self._folder.identity.id}" + ("" if forgets else "&lagging=1")
+        return await self._fetch(f"{leader_url}{SNAPSHOT}?{query}", None)
+
+    async def fetch_restored(self, restored: Restored) -> Path:
+        """The catalog that a restored cluster begins with, verified, in a new state folder
+        that does not count yet. Raises as `fetch`."""
+        return (await self._fetch(restored.url + RESTORED, restored.head))[0]
+
+    async def _fetch(self, url: str, expected: SnapshotHead | None) -> tuple[Path, SnapshotHead]:
         state = await asyncio.to_thread(self._folder.begin_state)
         file = self._disk.open(state / CATALOG_NAME, create=True)
         try:
             copy = _Copy(file)
-            query = f"joining={self._folder.identity.id}" + ("" if forgets else "&lagging=1")
-            head = await self._download(f"{leader_url}{SNAPSHOT}?{query}", copy)
-            copy.verify(head)
+            head = await self._download(url, copy)
+            copy.verify(expected or head)
             await asyncio.to_thread(file.sync)
         finally:
             file.close()
         return state, head
+
+    def begin(self, state: Path, form: Form, head: SnapshotHead) -> None:
+        """Make a fetched catalog the first state of this empty member, behind which the log
+        begins. Blocks; durable on return; a crash leaves it empty or a voter."""
+        Journal.create(
+            state / JOURNAL_NAME,
+            disk=self._disk,
+            base_index=head.applied_index,
+            base_term=head.entry_term,
+            term=head.term,
+        ).close()
+        self._folder.switch(state)
+        self._folder.write_identity(
+            self._folder.identity.with_cluster(MemberState.VOTER, form.cluster_id, form.members)
+        )
 
     async def _download(self, url: str, copy: "_Copy") -> SnapshotHead:
         loop = asyncio.get_running_loop()

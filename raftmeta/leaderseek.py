@@ -42,7 +42,8 @@ class LeaderSeeker:
         if not urls:
             raise ValueError("at least one metanode URL is needed")
         self._rpc = rpc
-        self._urls = tuple(url.rstrip("/") for url in urls)
+        self._seeds = self._urls = tuple(url.rstrip("/") for url in urls)
+        self._followed_index = -1
         self._clock = clock
         self._random = random
         self._guess = self._urls[random(1)[0] % len(self._urls)]
@@ -52,8 +53,14 @@ class LeaderSeeker:
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """Every metanode this was told of."""
+        """Every metanode that counts, as far as this knows."""
         return self._urls
+
+    def follow(self, members_index: int, urls: Sequence[str]) -> None:
+        """These are the metanodes as of that log entry; older news changes nothing."""
+        if urls and members_index > self._followed_index:
+            self._followed_index = members_index
+            self._urls = tuple(url.rstrip("/") for url in urls)
 
     async def post(self, path: str, body: bytes) -> bytes:
         """Post to the presumed leader once and answer the reply's body.
@@ -105,7 +112,9 @@ class LeaderSeeker:
     def _after(self, url: str) -> tuple[str, ...]:
         """All metanodes in turn, beginning behind `url`."""
         start = self._urls.index(url) + 1 if url in self._urls else 0
-        return self._urls[start:] + self._urls[:start]
+        # Where this began comes last: should all of them be gone, somebody may be there yet.
+        rest = tuple(seed for seed in self._seeds if seed not in self._urls)
+        return self._urls[start:] + self._urls[:start] + rest
 
     def _pause_s(self, outage_s: float) -> float:
         pause_s = min(max(outage_s * PAUSE_PER_OUTAGE, PAUSE_S_MIN), PAUSE_S_MAX)

@@ -51,11 +51,19 @@ class Behind(Message, frozen=True):
 
 
 class AskVote(Message, frozen=True):
-    """Candidate of `term`, whose log ends in (last_index, last_term)."""
+    """Candidate of `term`, whose log ends in (last_index, last_term). `by_order`: the leader
+    itself told it to stand, so that there is one does not speak against it."""
 
     term: int
     last_index: int
     last_term: int
+    by_order: bool = False
+
+
+class Stand(Message, frozen=True):
+    """Leader of `term`: you have all I have, stand for election now in my place."""
+
+    term: int
 
 
 class Vote(Message, frozen=True):
@@ -103,6 +111,7 @@ AnyMessage = (
     | Mismatch
     | Behind
     | AskVote
+    | Stand
     | Vote
     | AskPreVote
     | PreVote

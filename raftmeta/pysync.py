@@ -6,7 +6,7 @@ replaced through the names below, which are those of exactly one release.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import pysyncobj.pickle
@@ -17,7 +17,8 @@ from pysyncobj.transport import Transport
 from pysyncobj.version import VERSION
 
 from raftmeta.journal import Journal
-from raftmeta.settings import RaftIdentity, RaftSettings
+from raftmeta.membership import Membership
+from raftmeta.settings import RaftSettings
 
 SUPPORTED = "0.3.17"
 if VERSION != SUPPORTED:
@@ -111,10 +112,12 @@ class Core(SyncObj):  # type: ignore[misc]  # the library has no types
     the library itself still sends: vote requests and votes.
     """
 
+    _SyncObj__otherNodes: set[Node]
+
     def __init__(
         self,
         *,
-        identity: RaftIdentity,
+        membership: Membership,
         journal: Journal,
         transport: Transport,
         hooks: Hooks,
@@ -131,8 +134,8 @@ class Core(SyncObj):  # type: ignore[misc]  # the library has no types
         self._jitter = jitter
         self.election_due_s = math.inf
         super().__init__(
-            Node(identity.member_id),
-            [Node(other) for other in identity.others],
+            Node(membership.member_id),
+            [Node(other) for other in membership.others],
             _conf(settings, _LibraryLog(journal), hooks),
             transport=transport,
         )
@@ -236,6 +239,45 @@ class Core(SyncObj):  # type: ignore[misc]  # the library has no types
     def heard_from(self, member: str) -> None:
         """Leader: that follower answered in this term."""
         self._SyncObj__lastResponseTime[Node(member)] = self._monotonic_s()
+
+    def silence_s(self, member: str) -> float:
+        """Leader: how long ago that follower last answered in this term."""
+        return float(self._monotonic_s() - self._SyncObj__lastResponseTime[Node(member)])
+
+    # --- who counts (docs/adr/0017-metanode-membership.md) ------------------------------
+
+    def set_others(self, others: Iterable[str]) -> None:
+        """These and this member decide from now on; the library's own way is not used.
+
+        Whoever is new has acknowledged nothing that counts, whatever it did as a learner.
+        """
+        before, now = self._SyncObj__otherNodes, {Node(other) for other in others}
+        self._SyncObj__otherNodes = now
+        for node in now - before:
+            self._begin_to_follow(node)
+        for node in before - now:
+            self.forget_follower(node.id)
+
+    def follow_learner(self, member: str) -> None:
+        """Leader: send the log to one who does not count, from its end on until it objects."""
+        self._begin_to_follow(Node(member))
+
+    def forget_follower(self, member: str) -> None:
+        """Leader: have no more dealings with that member."""
+        for column in self._columns():
+            column.pop(Node(member), None)
+
+    def _begin_to_follow(self, node: Node) -> None:
+        self._SyncObj__raftNextIndex.setdefault(node, self._journal.last_index + 1)
+        self._SyncObj__raftMatchIndex[node] = 0
+        self._SyncObj__lastResponseTime[node] = self._monotonic_s()
+
+    def _columns(self) -> tuple[dict[Node, Any], ...]:
+        return (
+            self._SyncObj__raftNextIndex,
+            self._SyncObj__raftMatchIndex,
+            self._SyncObj__lastResponseTime,
+        )
 
     # --- what replaces the library's own ways -------------------------------------------
 

@@ -8,9 +8,10 @@ that wait at a tick share one round.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from raftmeta.membership import Membership
 from raftmeta.messages import AnyMessage, AskTerm, TermHeld
 from raftmeta.pysync import Core
-from raftmeta.settings import RaftIdentity, RaftSettings
+from raftmeta.settings import RaftSettings
 
 ReadDone = Callable[[int | None], None]
 """Called once in the tick thread: the index read at, applied here; None: not the leader."""
@@ -37,13 +38,13 @@ class ReadIndex:
         self,
         *,
         core: Core,
-        identity: RaftIdentity,
+        membership: Membership,
         settings: RaftSettings,
         send: Callable[[str, AnyMessage], bool],
         monotonic_s: Callable[[], float],
     ) -> None:
         self._core = core
-        self._identity = identity
+        self._membership = membership
         self._vote_fresh_s = settings.election_max_s * _VOTE_FRESH_MARGIN
         self._send = send
         self._monotonic_s = monotonic_s
@@ -91,7 +92,7 @@ class ReadIndex:
         self._send_question(self._round, round_)
 
     def _send_question(self, number: int, round_: _Round) -> None:
-        for other in self._identity.others:
+        for other in self._membership.others:
             if other != round_.excluding and other not in round_.held_by:
                 self._send(other, AskTerm(number, round_.term))
 
@@ -113,7 +114,7 @@ class ReadIndex:
                 del self._rounds[number]
                 _release(round_.waiting, None)
             elif (
-                len(round_.held_by) + 1 >= self._identity.majority
+                self._membership.decides(round_.held_by | {self._membership.member_id})
                 and self._core.applied_index >= round_.read_index
             ):
                 del self._rounds[number]

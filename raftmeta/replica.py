@@ -12,7 +12,7 @@ import random as _random
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -26,10 +26,13 @@ from osscore.errors import (
 )
 from ossd.clock import Clock, RandomBytes, system_random
 from ossd.disk import Disk
-from raftmeta.commands import AnyResult
+from raftmeta.changing import Progress, Wrap
 from raftmeta.engine import Applied, Engine, StateMachine
+from raftmeta.entries import AnyResult
 from raftmeta.journal import Journal
 from raftmeta.link_session import KeySource
+from raftmeta.members import Member
+from raftmeta.membership import Change, Configuration, Membership
 from raftmeta.settings import RaftIdentity, RaftSettings
 from raftmeta.tcp_links import TcpLinks
 from raftmeta.transport import Links, Waker
@@ -37,6 +40,9 @@ from raftmeta.transport import Links, Waker
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+UNHEARD_ELECTIONS = 2
+"""A leader silent for so many election times is not merely being elected anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,9 @@ class ReplicaState:
     term: int = 0
     applied_index: int = 0
     commit_index: int = 0
+    configuration: Configuration = field(default_factory=lambda: Configuration(0, ()))
+    is_heard: bool = True
+    """Whether a leader spoke of late, or this is one."""
 
 
 class Replica:
@@ -58,6 +67,7 @@ class Replica:
         self,
         *,
         identity: RaftIdentity,
+        configuration: Configuration,
         directory: Path,
         machine: StateMachine,
         secrets: KeySource,
@@ -70,7 +80,7 @@ class Replica:
         links: Links | None = None,
     ) -> None:
         self._settings = settings or RaftSettings()
-        self._identity = identity
+        self._membership = Membership(identity.member_id, configuration)
         self._directory = directory
         self._machine = machine
         self._clock = clock
@@ -79,13 +89,14 @@ class Replica:
         self._on_fatal = on_fatal
         self._on_lag = on_lag
         self._links = links or TcpLinks(
-            identity=self._identity,
+            identity=identity,
+            membership=self._membership,
             secrets=secrets,
             settings=self._settings,
             monotonic_s=clock.monotonic_s,
             random=random,
         )
-        self._state = ReplicaState()
+        self._state = ReplicaState(configuration=configuration)
         self._orders: deque[Callable[[Engine], None]] = deque()
         self._queued_bytes = 0
         self._lock = threading.Lock()
@@ -109,7 +120,7 @@ class Replica:
         )
         try:
             self._engine = Engine(
-                identity=self._identity,
+                membership=self._membership,
                 journal=self._journal,
                 machine=self._machine,
                 links=self._links,
@@ -228,6 +239,52 @@ class Replica:
         """As the leader: believe nothing that member acknowledged, it may have lost it."""
         self._give(lambda engine: engine.forget_match(member_id))
 
+    async def change_members(self, change: Change, wrap: Wrap) -> Applied:
+        """As the leader: add or remove one member; answers once that is applied.
+
+        `wrap` makes the batch that records the members. Raises what refuses it (`Changing`,
+        `Membership.after`): surely not done; OutcomeUnknown: it may be, now or later.
+        """
+        answer: _Answer[Applied] = _Answer()
+        self._give(lambda engine: engine.propose_change(change, wrap, answer.set))
+        return await answer.wait(self._settings.propose_deadline_s, OutcomeUnknown())
+
+    async def give_away(self, to: str) -> None:
+        """As the leader: have that member lead, or with "" whichever is best placed.
+
+        Raises as `Changing.give_away`.
+        """
+        answer: _Answer[bool] = _Answer()
+
+        def done(error: StoreError | None) -> None:
+            answer.set(True if error is None else error)
+
+        self._give(lambda engine: engine.changing.give_away(to, done))
+        await answer.wait(self._settings.propose_deadline_s, OutcomeUnknown())
+
+    async def admit_learner(self, member: Member, *, counted_since: int | None) -> None:
+        """As the leader: send that metanode the log; it does not count. Raises as
+        `Changing.admit`."""
+        answer: _Answer[bool] = _Answer()
+
+        def order(engine: Engine) -> None:
+            try:
+                engine.changing.admit(member, counted_since=counted_since)
+            except StoreError as error:
+                answer.set(error)
+            else:
+                answer.set(True)
+
+        self._give(order)
+        await answer.wait(self._settings.read_deadline_s, NotReady("No answer in time."))
+
+    async def progress(self) -> list[Progress]:
+        """How closely the others follow; empty unless this member leads."""
+        answer: _Answer[list[Progress]] = _Answer()
+        self._give(lambda engine: answer.set(engine.changing.progress()))
+        late = NotReady("The log did not answer in time.")
+        return await answer.wait(self._settings.read_deadline_s, late)
+
     async def entry_term(self, index: int) -> int | None:
         """Like `term_at`, asked in the tick thread: exact while the log is being cut."""
         answer: _Answer[tuple[int | None]] = _Answer()
@@ -268,7 +325,7 @@ class Replica:
         except BaseException as error:  # noqa: BLE001 - boundary: the member stops, on_fatal decides
             fatal = error
         self._running = False
-        self._state = ReplicaState(term=self._state.term)
+        self._state = ReplicaState(term=self._state.term, configuration=self._state.configuration)
         self._shut(fatal)
         if fatal is not None:
             log.error("raft_stopped", extra={"reason": repr(fatal)}, exc_info=fatal)
@@ -285,7 +342,13 @@ class Replica:
     def _publish(self) -> None:
         core = self._engine.core
         state = ReplicaState(
-            core.is_leader, core.leader_id, core.term, core.applied_index, core.commit_index
+            core.is_leader,
+            core.leader_id,
+            core.term,
+            core.applied_index,
+            core.commit_index,
+            self._membership.latest,
+            self._engine.silence_s <= UNHEARD_ELECTIONS * self._settings.election_max_s,
         )
         if state != self._state:
             self._state = state

@@ -13,9 +13,10 @@ from collections.abc import Callable
 
 from osscore.errors import CorruptJournal
 from raftmeta.journal import Journal
+from raftmeta.membership import Membership
 from raftmeta.messages import AnyMessage, Append, Appended, Behind, Entry, Mismatch
 from raftmeta.pysync import Core
-from raftmeta.settings import RaftIdentity, RaftSettings
+from raftmeta.settings import RaftSettings
 
 
 class Replication:
@@ -26,7 +27,7 @@ class Replication:
         *,
         core: Core,
         journal: Journal,
-        identity: RaftIdentity,
+        membership: Membership,
         settings: RaftSettings,
         send: Callable[[str, AnyMessage], bool],
         has_room: Callable[[str], bool],
@@ -35,7 +36,7 @@ class Replication:
     ) -> None:
         self._core = core
         self._journal = journal
-        self._identity = identity
+        self._membership = membership
         self._settings = settings
         self._send = send
         self._has_room = has_room
@@ -137,13 +138,15 @@ class Replication:
                 if index <= self._core.commit_index:
                     raise CorruptJournal(f"committed entry {index} differs from the leader's")
                 self._journal.truncate(index)
+                self._membership.truncate(index)
             self._journal.append(index, entry.term, entry.body)
+            self._membership.append(index, entry.body)
 
     # --- leader -------------------------------------------------------------------------
 
     def send_appends(self) -> None:
         """To every follower: what it lacks, or a heartbeat."""
-        for member in self._identity.others:
+        for member in self._membership.followers:
             if self._has_room(member):
                 self._send_append(member)
 
@@ -191,6 +194,9 @@ class Replication:
                 self._send_append(member)
 
     def _from_follower(self, member: str, term: int) -> bool:
+        if not self._membership.is_follower(member):
+            # Removed, or a learner of another leader: it can neither follow nor depose.
+            return False
         if term > self._core.term:
             self._core.follow(term, None)
             return False
@@ -201,5 +207,5 @@ class Replication:
 
     def forget_match(self, member: str) -> None:
         """Count nothing this member ever acknowledged: it may have lost it."""
-        if self._core.is_leader and member in self._identity.others:
+        if self._core.is_leader and self._membership.is_follower(member):
             self._core.set_match_index(member, 0)

@@ -7,24 +7,27 @@ task. All of it belongs to one event loop.
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from osscore.errors import NotReady, OutcomeUnknown, StoreError
+import msgspec
+
+from osscore.errors import NotReady, StoreError
 from ossd.clock import Clock, RandomBytes
 from ossd.disk import Disk
 from ossd.rpc import AioRpc
 from ossd.run import Stopper
 from ossd.signing import ClusterSecrets
 from raftmeta.admission import has_room
+from raftmeta.admitting import Admitting
 from raftmeta.catalog.catalog import Catalog
 from raftmeta.catalog.soft import SoftState
-from raftmeta.client import read_status
-from raftmeta.commands import AnyResult, Collect, Collected, ConfirmTime, Entry
-from raftmeta.config import MetaConfig
-from raftmeta.forming import Forming, IntentFile, check_form
+from raftmeta.config import MetaConfig, raft_settings
+from raftmeta.entering import Entering
+from raftmeta.entries import Entry
+from raftmeta.forming import Forming, IntentFile, check_form, check_generation
 from raftmeta.gauges import RaftMetrics
+from raftmeta.healing import HealingState
 from raftmeta.identity import (
     CATALOG_NAME,
     JOURNAL_NAME,
@@ -32,18 +35,28 @@ from raftmeta.identity import (
     MemberState,
     MetadataFolder,
 )
-from raftmeta.joining import Installer, is_of_use, lists_me
+from raftmeta.joining import Installer, is_of_use
 from raftmeta.journal import Journal
+from raftmeta.leading import Leading, end_task
+from raftmeta.membership import Configuration
 from raftmeta.nodes import NodeWatch
-from raftmeta.queries import AnyQuery, CatalogCounted
-from raftmeta.settings import JournalSettings, RaftSettings
+from raftmeta.queries import CatalogCounted
+from raftmeta.questions import AnyQuery
+from raftmeta.restoring import RestoreDesk
 from raftmeta.snapshots import SnapshotDesk
-from raftmeta.stewards.collection import Collection
+from raftmeta.standing import Standing, find_leader
 from raftmeta.stewards.logcutting import cut_for_ever
-from raftmeta.stewards.othersroom import OthersRoom
-from raftmeta.stewards.timekeeping import Timekeeping, gather_clocks
 from raftmeta.voter import Voter, VoterSeams
-from raftmeta.wire import Form, Heartbeat, ProposeReply, QueryReply, SnapshotHead, Status
+from raftmeta.wire import (
+    Form,
+    FrontendHeartbeat,
+    Heard,
+    Heartbeat,
+    ProposeReply,
+    QueryReply,
+    SnapshotHead,
+    Status,
+)
 
 TICK_S = 0.5
 JOIN_PAUSE_S = 0.5
@@ -81,18 +94,37 @@ class Metanode:
         self._config = seams.config
         self._voter: Voter | None = None
         self._desk: SnapshotDesk | None = None
-        self._stewards: list[asyncio.Task[None]] = []
         self._cutting: asyncio.Task[None] | None = None
-        self._join_trouble = ""
         self._fetch_failure_count = 0
         self._changing = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._lagging = asyncio.Event()
         self._watch = NodeWatch(heartbeat_s=seams.config.heartbeat_s, tick_s=TICK_S)
         self._has_room = True
-        self._others_room = OthersRoom()
         self._free_bytes = 0
+        self._leading = Leading(
+            rpc=seams.rpc,
+            clock=seams.clock,
+            stopper=seams.stopper,
+            watch=self._watch,
+            grace_ms=round(seams.config.gc_grace_s * 1000),
+            repair_delay_s=seams.config.repair_delay_s,
+        )
         self._installer = Installer(folder=folder, rpc=seams.rpc, disk=seams.disk)
+        self.restoring = RestoreDesk(
+            directory=folder.path,
+            identity=lambda: folder.identity,
+            disk=seams.disk,
+            clock=seams.clock,
+            secrets=seams.secrets,
+        )
+        self._entering = Entering(
+            folder=folder,
+            peers=seams.config.peers,
+            rpc=seams.rpc,
+            changing=self._changing,
+            join_from=self._join_from,
+        )
         self.forming = Forming(
             intents=IntentFile(folder.path, seams.disk),
             identity=lambda: folder.identity,
@@ -119,16 +151,26 @@ class Metanode:
                 )
             await asyncio.to_thread(self._folder.remove_leftovers)
             await self._start_voter()
+        elif identity.state is MemberState.REMOVED:
+            log.warning("removed_from_the_cluster", extra={"id": identity.id})
         else:
             # It never voted: whatever state there is was not finished.
             await asyncio.to_thread(self._folder.forget_state)
             self._seams.stopper.tasks.spawn(self._join(), name="join")
         self._seams.stopper.tasks.spawn(self._tick_for_ever(), name="tick")
         self._seams.stopper.tasks.spawn(self._catch_up_for_ever(), name="catch-up")
+        standing = Standing(
+            voter=lambda: self._voter,
+            peers=self._config.peers,
+            on_removed=self._become_removed,
+            rpc=self._seams.rpc,
+            clock=self._clock,
+        )
+        self._seams.stopper.tasks.spawn(standing.run(), name="standing")
 
     async def close(self) -> None:
         """Stop taking part. The stopper's tasks must have ended."""
-        await self._end_stewards()
+        await self._leading.end()
         async with self._changing:
             await self._stop_voter()
         self._folder.close()
@@ -147,9 +189,18 @@ class Metanode:
         """See Voter.query. Raises NotReady while this metanode has no state."""
         return await self._running().query(queries, soft=self._soft_state())
 
-    def hear(self, heartbeat: Heartbeat) -> None:
-        """A blob daemon lives."""
+    def hear(self, heartbeat: Heartbeat | FrontendHeartbeat) -> Heard:
+        """A blob daemon or a frontend lives; answers who the metanodes are, by what is applied
+        here."""
         self._watch.hear(heartbeat, now_s=self._clock.monotonic_s())
+        if self._voter is None or not self._voter.is_formed:
+            return Heard()
+        recorded = self._voter.recorded_members()
+        return Heard(members_index=recorded.index, members=recorded.members)
+
+    def admitting(self) -> Admitting:
+        """Where the metanodes are changed. Raises NotReady."""
+        return Admitting(self._running(), self._clock)
 
     def snapshots(self) -> SnapshotDesk:
         """Where full copies are made. Raises NotReady."""
@@ -161,6 +212,9 @@ class Metanode:
         """Who this is and how it stands."""
         identity, voter = self._folder.identity, self._voter
         formed = voter is not None and voter.is_formed
+        recorded = Configuration(0, identity.members)
+        if voter is not None:
+            recorded = voter.recorded_members()
         return Status(
             id=identity.id,
             role=ROLE,
@@ -173,7 +227,9 @@ class Metanode:
             commit_index=0 if voter is None else voter.replica.commit_index,
             # Told only once the first command is applied: see joining.lists_me.
             cluster_id=identity.cluster_id.hex() if formed else "",
-            members=identity.members,
+            members=recorded.members,
+            members_index=recorded.index,
+            leader_url="" if voter is None else voter.leader_url or "",
             free_bytes=self._free_bytes,
             clock_ms=self._clock.now_ms(),
             has_room=self._has_room,
@@ -192,6 +248,10 @@ class Metanode:
         """Totals of the local catalog; None without state."""
         return None if self._voter is None else self._voter.count()
 
+    def healing(self) -> HealingState | None:
+        """How healing stands; None unless this metanode leads."""
+        return self._leading.healing
+
     def journal_bytes(self) -> int:
         """Bytes of the local log."""
         return 0 if self._voter is None else self._voter.journal_bytes
@@ -203,11 +263,12 @@ class Metanode:
 
     def _soft_state(self) -> SoftState:
         now_s = self._clock.monotonic_s()
-        return self._watch.soft_state(now_s=now_s, admits_writes=self._admits_writes)
+        heard = self._watch.soft_state(now_s=now_s, admits_writes=self._admits_writes)
+        return replace(heard, pruning=self._leading.pruning, healing=self._leading.healing)
 
     @property
     def _admits_writes(self) -> bool:
-        return self._has_room and self._others_room.allows_growth
+        return self._has_room and self._leading.allows_growth
 
     def _state_word(self, voter: Voter | None) -> str:
         identity = self._folder.identity
@@ -224,10 +285,19 @@ class Metanode:
             check_form(self._folder.identity, form)
             if self._voter is None:
                 if self._folder.identity.state is not MemberState.VOTER:
-                    await asyncio.to_thread(self._make_first_state, form)
+                    await self._make_first_state(form)
                 await self._start_voter()
+            else:
+                check_generation(self._voter.catalog.head.generation, form)
 
-    def _make_first_state(self, form: Form) -> None:
+    async def _make_first_state(self, form: Form) -> None:
+        if form.restored is None:
+            await asyncio.to_thread(self._make_empty_state, form)
+            return
+        state = await self._installer.fetch_restored(form.restored)
+        await asyncio.to_thread(self._installer.begin, state, form, form.restored.head)
+
+    def _make_empty_state(self, form: Form) -> None:
         disk = self._seams.disk
         state = self._folder.begin_state()
         Catalog(state / CATALOG_NAME, disk=disk).close()
@@ -246,7 +316,10 @@ class Metanode:
             directory=self._folder.path,
             replica=voter.replica,
             copy_to=voter.copy_to,
+            members=lambda: voter.recorded_members().members,
             disk=self._seams.disk,
+            clock=self._clock,
+            program=self._seams.version,
         )
         self._voter = voter
         cutting = cut_for_ever(voter.replica, voter.checkpoint, clock=self._clock)
@@ -279,42 +352,25 @@ class Metanode:
         voter, self._voter, self._desk = self._voter, None, None
         if voter is None:
             return None
-        await _end(self._cutting)
+        await end_task(self._cutting)
         await voter.close()
         return voter.state
 
     # --- joining (SAFETY rule 21) ------------------------------------------------------------
 
     async def _join(self) -> None:
-        """Until this metanode is a voter: look for a formed cluster that lists it."""
+        """Until this metanode has state: look for a formed cluster, one that lists it or not."""
         while self._folder.identity.state is not MemberState.VOTER:
-            for url in self._config.peers:
-                await self._try_to_join(url)
+            await self._entering.attempt()
             await self._clock.sleep(self._pause_s())
 
-    async def _try_to_join(self, peer_url: str) -> None:
-        try:
-            status = await read_status(self._seams.rpc, peer_url)
-            if not lists_me(status, self._folder.identity):
-                return
-            leader = next((each for each in status.members if each.id == status.leader), None)
-            async with self._changing:
-                identity = self._folder.identity
-                if identity.state is MemberState.VOTER:
-                    return
-                joining = identity.with_cluster(
-                    MemberState.JOINING, bytes.fromhex(status.cluster_id), status.members
-                )
-                if joining != identity:
-                    await asyncio.to_thread(self._folder.write_identity, joining)
-                    log.info("joining", extra={"cluster_id": status.cluster_id})
-            if leader is not None and leader.id != identity.id:
-                await self._join_from(leader.url)
-        except (StoreError, OSError) as error:
-            trouble = f"{peer_url}: {error}"
-            if trouble != self._join_trouble:
-                log.info("join_waits", extra={"peer": peer_url, "reason": str(error)})
-            self._join_trouble = trouble
+    async def _become_removed(self, voter: Voter) -> None:
+        """For good: this folder is of no use to any cluster any more."""
+        async with self._changing:
+            if self._voter is voter:
+                identity = msgspec.structs.replace(self._folder.identity, state=MemberState.REMOVED)
+                await asyncio.to_thread(self._folder.write_identity, identity)
+                await self._stop_voter()
 
     async def _join_from(self, leader_url: str) -> None:
         # No lock while fetching: Form is refused by the state written above.
@@ -355,9 +411,10 @@ class Metanode:
         if voter is None or voter.replica.is_leader:
             self._lagging.clear()
             return
-        if voter.leader_url is None:
+        leader_url = await find_leader(self._seams.rpc, voter, self._config.peers)
+        if not leader_url:
             raise NotReady("No leader is known to catch up from.")
-        state, head = await self._fetch(voter.leader_url, forgets=False)
+        state, head = await self._fetch(leader_url, forgets=False)
         if head.applied_index <= voter.catalog.applied_index:
             self._lagging.clear()  # caught up by the log meanwhile
             return
@@ -397,12 +454,15 @@ class Metanode:
         voter = self._voter
         if expect and voter is not None and term is not None:
             nodes = voter.describe(SoftState()).nodes
-            self._watch.expect(node.node for node in nodes)
+            self._watch.expect(
+                [node.node for node in nodes],
+                [(node.node, disk.uuid) for node in nodes for disk in node.disks],
+            )
         await asyncio.to_thread(self._look_at_space)
         if voter is not None and voter.replica.is_leader and voter.is_formed:
-            self._begin_stewards(voter)
+            self._leading.begin(voter)
         else:
-            await self._end_stewards()
+            await self._leading.end()
 
     async def _confirmed_term(self) -> int | None:
         """The term this metanode leads if a majority says so now."""
@@ -427,71 +487,6 @@ class Metanode:
         if fits != self._has_room:
             log.warning("metadata_space", extra={"low": not fits, "free_bytes": space.free_bytes})
         self._has_room, self._free_bytes = fits, space.free_bytes
-
-    def _begin_stewards(self, voter: Voter) -> None:
-        if self._stewards:
-            return
-
-        async def propose(command: Collect | ConfirmTime) -> AnyResult:
-            entry = Entry(session=0, seq=0, command=command)
-            return (await voter.propose([entry], admits_writes=True)).results[0]
-
-        async def collect(command: Collect) -> Collected:
-            result = await propose(command)
-            if not isinstance(result, Collected):
-                raise OutcomeUnknown(f"Collect answered {result}.")
-            return result
-
-        me = voter.identity.id
-        urls = [member.url for member in voter.identity.members if member.id != me]
-
-        grace_ms = round(self._config.gc_grace_s * 1000)
-        collection = Collection(
-            count=voter.count, propose=collect, clock=self._clock, grace_ms=grace_ms
-        )
-        timekeeping = Timekeeping(
-            catalog_time_ms=lambda: voter.catalog.head.catalog_time_ms,
-            has_jumped=lambda: voter.count().time_jumped,
-            other_clocks_ms=lambda: gather_clocks(urls, self._ask_clock),
-            propose=propose,
-            clock=self._clock,
-            grace_ms=grace_ms,
-        )
-        self._others_room = OthersRoom()
-        ask = partial(read_status, self._seams.rpc)
-        spawn = self._seams.stopper.tasks.spawn
-        self._stewards = [
-            spawn(self._others_room.watch(urls, ask, clock=self._clock), name="others-room"),
-            spawn(collection.run(), name="collection"),
-            spawn(timekeeping.run(), name="timekeeping"),
-        ]
-
-    async def _ask_clock(self, url: str) -> int:
-        return (await read_status(self._seams.rpc, url)).clock_ms
-
-    async def _end_stewards(self) -> None:
-        stewards, self._stewards = self._stewards, []
-        for steward in stewards:
-            await _end(steward)
-
-
-async def _end(task: asyncio.Task[None] | None) -> None:
-    """Cancel a task and wait for its end. What it raised is reported by its owner."""
-    if task is not None:
-        task.cancel()
-        await asyncio.wait({task})
-
-
-def raft_settings(config: MetaConfig) -> RaftSettings:
-    """The Raft layer's settings: a quarter of the log is kept at a cut, in eight segments."""
-    size_bytes = config.journal_bytes
-    return RaftSettings(
-        journal=JournalSettings(
-            segment_bytes=max(size_bytes // 8, 1),
-            cut_bytes=size_bytes,
-            keep_bytes=size_bytes // 4,
-        )
-    )
 
 
 def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:

@@ -1,6 +1,5 @@
-"""What the Raft layer needs to know: who takes part, and its times and bounds."""
+"""What the Raft layer needs to know: who this member is, and its times and bounds."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 MIB = 1024 * 1024
@@ -8,27 +7,15 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class RaftIdentity:
-    """Who this member is and who the others are.
+    """Who this member is; who counts is in `raftmeta.membership`.
 
-    `members`: the Raft address (host:port) of every voter by id, this one included.
     `bind`: the address to listen on, never a wildcard unless asked for.
     `cluster_id`: peers of another cluster are turned away even if they know the secret.
     """
 
     member_id: str
-    members: Mapping[str, str]
     bind: str
     cluster_id: bytes
-
-    @property
-    def others(self) -> tuple[str, ...]:
-        """Ids of the other voters, sorted."""
-        return tuple(sorted(set(self.members) - {self.member_id}))
-
-    @property
-    def majority(self) -> int:
-        """How many voters decide."""
-        return len(self.members) // 2 + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +45,9 @@ class RaftSettings:
     read_deadline_s: float = 5.0
     stall_limit_s: float = 30.0  # no tick for so long: the process is of no use, stop it
     apply_slice_s: float = 0.1  # apply at most so long before heartbeats get their turn
+    dial_anyway_s: float = 2.0  # without a link for so long, the member meant to listen connects
+    able_within_s: float = 1.0  # who follows closely answered within this,
+    able_entries: int = 256  # and lacks at most so many entries
     append_bytes_max: int = 4 * MIB  # entries in one message, unless one alone is larger
     entry_bytes_max: int = 16 * MIB  # a larger proposal is refused
     link_pending_bytes_max: int = 8 * MIB  # a slow follower gets no more until it has read

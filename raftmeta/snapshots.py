@@ -1,12 +1,13 @@
-"""Full copies of the catalog, as the leader gives them (SAFETY rules 20 and 21).
+"""Full copies of the catalog, as the leader gives them (SAFETY rules 20 and 21), to members
+and, packed as a backup, to people.
 
 One at a time: a copy costs as much disk as the catalog, and reads all of it.
 """
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,8 +16,15 @@ import msgspec
 from blake3 import blake3
 
 from osscore.errors import InvalidArgument, NotLeader, Overloaded
+from ossd.clock import Clock
 from ossd.disk import Disk, DiskFile
+from raftmeta.backup.container import PIECE_BYTES as BACKUP_PIECE_BYTES
+from raftmeta.backup.container import Manifest, pack_head, pack_piece
+from raftmeta.backup.verification import manifest_of
+from raftmeta.catalog import copies
+from raftmeta.changing import Progress
 from raftmeta.identity import Identity
+from raftmeta.members import Member
 from raftmeta.wire import SnapshotHead
 
 HEAD_HEADER = "X-Oss-Snapshot"
@@ -37,6 +45,9 @@ class Source(Protocol):
 
     async def confirm_read(self, *, excluding: str | None = None) -> int:
         """An index by which all acknowledged before is applied here; NotLeader."""
+
+    async def progress(self) -> Sequence[Progress]:
+        """Who follows this leader, members and learners; nobody elsewhere."""
 
     def forget_match(self, member_id: str) -> None:
         """What that member acknowledged before counts no longer."""
@@ -63,9 +74,31 @@ class Snapshot:
             yield piece
 
 
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A finished copy for people: what it says of itself, and its open file."""
+
+    manifest: Manifest
+    file: DiskFile
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The bytes of a backup (docs/formats/backup.md)."""
+        yield pack_head(self.manifest)
+        for offset in range(0, self.manifest.size_bytes, BACKUP_PIECE_BYTES):
+            yield await asyncio.to_thread(self._packed, offset)
+
+    def _packed(self, offset: int) -> bytes:
+        size_bytes = min(BACKUP_PIECE_BYTES, self.manifest.size_bytes - offset)
+        piece = self.file.pread(size_bytes, offset)
+        if len(piece) != size_bytes:
+            raise OSError("the copy became shorter while it was sent")
+        return pack_piece(piece)
+
+
 class SnapshotDesk:
-    """Makes copies for members that join or lag. `copy_to` writes the catalog to a path and
-    answers the applied index it holds."""
+    """Makes copies for members that join or lag, and backups. `copy_to` writes the catalog to
+    a path and answers the applied index it holds; `members` tells them as applied. `program`:
+    its version, for people."""
 
     def __init__(
         self,
@@ -74,9 +107,15 @@ class SnapshotDesk:
         directory: Path,
         replica: Source,
         copy_to: Callable[[Path], Awaitable[int]],
+        members: Callable[[], tuple[Member, ...]],
         disk: Disk,
+        clock: Clock,
+        program: str,
     ) -> None:
         self._identity = identity
+        self._clock = clock
+        self._program = program
+        self._members = members
         self._path = directory / COPY_NAME
         self._replica = replica
         self._copy_to = copy_to
@@ -90,21 +129,51 @@ class SnapshotDesk:
         `forgets`: the member lost its state, so what it acknowledged counts no longer.
         Raises NotLeader, Overloaded (another copy is under way), InvalidArgument.
         """
-        if self._identity.member(member_id) is None or member_id == self._identity.id:
-            raise InvalidArgument(f"{member_id!r} is not another member of this cluster.")
+        if not self._replica.is_leader:
+            raise NotLeader()
+        followers = {each.member.id for each in await self._replica.progress()}
+        if member_id not in followers:
+            raise InvalidArgument(f"{member_id!r} does not follow this leader.")
+        async with self._turn():
+            head = await self._make(member_id, forgets=forgets)
+            with closing(self._disk.open(self._path, write=False)) as file:
+                yield Snapshot(head, file)
+
+    @asynccontextmanager
+    async def backup(self) -> AsyncIterator[Backup]:
+        """A copy for people, of one index, with all that was acknowledged before this call;
+        its file is gone afterwards. Raises NotLeader, Overloaded (another copy is under way).
+        """
+        async with self._turn():
+            await self._replica.confirm_read()
+            await asyncio.to_thread(self._remove)
+            await self._copy_to(self._path)
+            manifest = await asyncio.to_thread(self._describe)
+            with closing(self._disk.open(self._path, write=False)) as file:
+                yield Backup(manifest, file)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
         if self._busy:
             raise Overloaded("Another copy of the catalog is under way.")
         self._busy = True
         try:
-            head = await self._make(member_id, forgets=forgets)
-            file = self._disk.open(self._path, write=False)
-            try:
-                yield Snapshot(head, file)
-            finally:
-                file.close()
+            yield
         finally:
             self._busy = False
             await asyncio.to_thread(self._remove)
+
+    def _describe(self) -> Manifest:
+        copies.settle(self._path)
+        facts = copies.read_facts(self._path)
+        size_bytes, digest = self._digest()
+        return manifest_of(
+            facts,
+            made_at_ms=self._clock.now_ms(),
+            size_bytes=size_bytes,
+            blake3=digest,
+            program=self._program,
+        )
 
     async def _make(self, member_id: str, *, forgets: bool) -> SnapshotHead:
         term = self._replica.term
@@ -130,7 +199,7 @@ class SnapshotDesk:
             raise NotLeader()
         return SnapshotHead(
             cluster_id=self._identity.cluster_id,
-            members=self._identity.members,
+            members=self._members(),
             applied_index=applied_index,
             entry_term=entry_term,
             term=term,

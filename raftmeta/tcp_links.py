@@ -1,7 +1,9 @@
 """Raft links over TCP: one connection for each pair of members.
 
-The member with the greater id connects, the other listens. Names are looked up and
-connections made in short-lived threads, since both may hang and the tick must not.
+The member with the greater id connects, the other listens; unless it hears nothing for long:
+then it connects as well, for the greater may not know that there is such a member. Names are
+looked up and connections made in short-lived threads, since both may hang and the tick must
+not.
 """
 
 import logging
@@ -15,6 +17,7 @@ from pysyncobj.poller import POLL_EVENT_TYPE
 
 from ossd.clock import RandomBytes
 from raftmeta.link_session import NONCE_BYTES, BadHandshake, Introduction, KeySource, LinkKeys
+from raftmeta.membership import Membership
 from raftmeta.messages import AnyMessage, KeepAlive
 from raftmeta.settings import MIB, RaftIdentity, RaftSettings
 from raftmeta.tcp_link import TcpLink
@@ -34,12 +37,14 @@ class TcpLinks:
         self,
         *,
         identity: RaftIdentity,
+        membership: Membership,
         secrets: KeySource,
         settings: RaftSettings,
         monotonic_s: Callable[[], float],
         random: RandomBytes,
     ) -> None:
         self._identity = identity
+        self._membership = membership
         self._keys = LinkKeys(secrets)
         self._settings = settings
         self._monotonic_s = monotonic_s
@@ -49,6 +54,7 @@ class TcpLinks:
         self._dialling: set[str] = set()
         self._dialled: deque[tuple[str, socket.socket | None]] = deque()
         self._dial_after_s: dict[str, float] = {}
+        self._missing_since_s: dict[str, float] = {}
         self._kept_alive_s = 0.0
         self._complained: set[tuple[str, str]] = set()
         self._listener: socket.socket | None = None
@@ -94,9 +100,7 @@ class TcpLinks:
         """See Links."""
         now_s = self._monotonic_s()
         self._take_dialled(now_s)
-        for member in self._identity.others:
-            if self._identity.member_id > member and member not in self._links:
-                self._dial(member, now_s)
+        self._connect_missing(now_s)
         for link in list(self._strangers):
             if now_s - link.opened_s > self._settings.connect_timeout_s:
                 link.close("the handshake took too long")
@@ -123,21 +127,39 @@ class TcpLinks:
 
     # --- connecting ---------------------------------------------------------------------
 
+    def _connect_missing(self, now_s: float) -> None:
+        followers = self._membership.followers
+        for member in followers:
+            if member in self._links:
+                self._missing_since_s.pop(member, None)
+                continue
+            missing_s = now_s - self._missing_since_s.setdefault(member, now_s)
+            # Whoever does not know of this member yet, because its log does not reach so
+            # far, will never connect to it.
+            if self._identity.member_id > member or missing_s > self._settings.dial_anyway_s:
+                self._dial(member, now_s)
+        for member in self._missing_since_s.keys() - set(followers):
+            del self._missing_since_s[member]
+
     def _dial(self, member: str, now_s: float) -> None:
         busy = any(link.connector and link.dialled == member for link in self._strangers)
         if busy or member in self._dialling or now_s < self._dial_after_s.get(member, 0.0):
             return
         self._dial_after_s[member] = now_s + self._settings.reconnect_s
         self._dialling.add(member)
-        name = f"raft-dial-{member}"
-        threading.Thread(target=self._connect, args=(member,), name=name, daemon=True).start()
+        threading.Thread(
+            target=self._connect,
+            args=(member, self._membership.address(member)),
+            name=f"raft-dial-{member}",
+            daemon=True,
+        ).start()
 
-    def _connect(self, member: str) -> None:
+    def _connect(self, member: str, address: str) -> None:
         connection = None
         try:
-            address = split_address(self._identity.members[member])
-            connection = socket.create_connection(address, self._settings.connect_timeout_s)
-        except OSError:
+            timeout_s = self._settings.connect_timeout_s
+            connection = socket.create_connection(split_address(address), timeout_s)
+        except (OSError, ValueError):
             pass  # tried again later; that a member is away shows elsewhere
         self._dialled.append((member, connection))
 
@@ -199,7 +221,9 @@ class TcpLinks:
             raise BadHandshake("it belongs to another cluster")
         if theirs.to != self._identity.member_id:
             raise BadHandshake(f"it looks for member {theirs.to!r} here")
-        if theirs.member not in self._identity.others or link.dialled not in (None, theirs.member):
+        # Whom this member does not know may be one that was added since its log ends. It knows
+        # the cluster secret: what its word counts for is judged where it is counted.
+        if theirs.member == self._identity.member_id or link.dialled not in (None, theirs.member):
             raise BadHandshake(f"it calls itself {theirs.member!r}, which is not expected here")
         older = self._links.get(theirs.member)
         if older is not None:

@@ -48,14 +48,21 @@ class Links(Protocol):
 class RaftTransport(Transport):  # type: ignore[misc]  # the library has no types
     """What the library sees of the network: votes only, everything else is ours."""
 
-    def __init__(self, links: Links) -> None:
+    def __init__(self, links: Links, *, by_order: Callable[[], bool] = lambda: False) -> None:
+        """`by_order`: whether the present candidacy is one the leader asked for."""
         super().__init__(None, None, ())
         self._links = links
+        self._by_order = by_order
 
     def send(self, node: Node, message: dict[str, Any]) -> bool:
         """Translate what the library itself still says."""
         if message["type"] == "request_vote":
-            asked = AskVote(message["term"], message["last_log_index"], message["last_log_term"])
+            asked = AskVote(
+                message["term"],
+                message["last_log_index"],
+                message["last_log_term"],
+                self._by_order(),
+            )
             return self._links.send(node.id, asked)
         if message["type"] == "response_vote":
             # Term and vote were durable before the library came here (Journal.set_term).

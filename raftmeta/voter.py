@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from osscore.digests import blake3_256
 from osscore.errors import CorruptCatalog, NotLeader, NotReady, StoreError
 from ossd.clock import Clock
 from ossd.disk import Disk
@@ -14,28 +15,62 @@ from ossd.signing import ClusterSecrets
 from raftmeta.admission import refusal, refused
 from raftmeta.catalog.catalog import Catalog
 from raftmeta.catalog.soft import SoftState
-from raftmeta.commands import AnyResult, Entry, FormCluster
+from raftmeta.commands import FormCluster
+from raftmeta.credentials import ListAccessKeys, ListAudit
+from raftmeta.entries import AnyResult, Entry
+from raftmeta.generations import BeginGeneration
 from raftmeta.groupcommit import GroupCommit
 from raftmeta.identity import CATALOG_NAME, JOURNAL_NAME, Identity
+from raftmeta.membership import Configuration
+from raftmeta.moving import (
+    CodingsOn,
+    CountUnderSpread,
+    DamagedStripes,
+    ListTasks,
+    ReadTasks,
+    StripesAt,
+    StripesOfDisk,
+)
 from raftmeta.queries import (
-    AnyQuery,
     CatalogCounted,
     ClusterDescribed,
     CountCatalog,
     ExpectedSlots,
+    FindPrunable,
     FindUnwanted,
     GetCluster,
     ListObjects,
+    ListStripes,
     ListVersions,
 )
+from raftmeta.questions import AnyAnswer, AnyQuery
 from raftmeta.replica import Replica
+from raftmeta.scanning import ListInline
 from raftmeta.settings import RaftIdentity, RaftSettings
 from raftmeta.wire import ProposeReply, QueryReply
 
 T = TypeVar("T")
 
-SCANS = (ListObjects, ListVersions, FindUnwanted, ExpectedSlots)
+SCANS = (
+    ListObjects,
+    ListVersions,
+    FindUnwanted,
+    ExpectedSlots,
+    FindPrunable,
+    ListStripes,
+    ListInline,
+    ListAccessKeys,
+    ListAudit,
+    ReadTasks,
+    ListTasks,
+    StripesOfDisk,
+    DamagedStripes,
+    StripesAt,
+    CodingsOn,
+    CountUnderSpread,
+)
 """Queries that may visit thousands of rows: answered off the event loop."""
+FIRST_COMMANDS = (FormCluster, BeginGeneration)
 POINTS_ON_LOOP_MAX = 64
 """More point queries than this in one request leave the loop, too."""
 
@@ -68,10 +103,10 @@ class Voter:
         self.replica = Replica(
             identity=RaftIdentity(
                 member_id=identity.id,
-                members={member.id: member.raft for member in identity.members},
                 bind=seams.bind or identity.raft,
-                cluster_id=identity.cluster_id,
+                cluster_id=link_id(identity.cluster_id, self.catalog.head.generation),
             ),
+            configuration=self.recorded_members(),
             directory=state / JOURNAL_NAME,
             machine=self.catalog,
             secrets=seams.secrets,
@@ -119,20 +154,36 @@ class Voter:
     async def _beside(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._workers, work)
 
+    # --- who counts --------------------------------------------------------------------
+
+    def recorded_members(self) -> Configuration:
+        """The members as the applied log has them: committed, but perhaps not the latest."""
+        index, members = self.catalog.members()
+        # Before the first change they are those who formed or restored the cluster: all know.
+        return Configuration(index, members or self.identity.members)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it does, by its own log, committed or not."""
+        return self.replica.state.configuration.member(self.identity.id) is not None
+
     # --- who leads ---------------------------------------------------------------------
 
     @property
     def leader_url(self) -> str | None:
         """Where the leader serves, as far as known here."""
         leader = self.replica.leader_id
-        member = None if leader is None else self.identity.member(leader)
+        latest = self.replica.state.configuration
+        member = None if leader is None else latest.member(leader)
         return None if member is None else member.url
 
     @property
     def role(self) -> str:
-        """leader, follower or candidate."""
+        """leader, follower or candidate; joining as long as it does not count."""
         if self.replica.is_leader:
             return "leader"
+        if not self.counts:
+            return "joining"
         return "follower" if self.replica.leader_id is not None else "candidate"
 
     @property
@@ -147,8 +198,8 @@ class Voter:
     async def propose(self, entries: Sequence[Entry], *, admits_writes: bool) -> ProposeReply:
         """Have commands applied; a result for each. Raises NotLeader with the leader's URL,
         OutcomeUnknown, NotReady before the cluster is formed."""
-        self._require_leader()
-        if not self.is_formed and not all(type(e.command) is FormCluster for e in entries):
+        self.require_leader()
+        if not self.is_formed and not all(type(e.command) in FIRST_COMMANDS for e in entries):
             raise NotReady("The cluster is still being formed.")
         refusals = [refusal(entry.command, admits_writes=admits_writes) for entry in entries]
         admitted = [entry for entry, error in zip(entries, refusals, strict=True) if error is None]
@@ -167,7 +218,7 @@ class Voter:
 
     async def query(self, queries: Sequence[AnyQuery], *, soft: SoftState) -> QueryReply:
         """Linearizable answers. Raises NotLeader with the leader's URL."""
-        self._require_leader()
+        self.require_leader()
         try:
             await self.replica.confirm_read()
         except NotLeader as error:
@@ -188,6 +239,10 @@ class Voter:
             answers=tuple(answers),
         )
 
+    async def ask(self, query: AnyQuery) -> AnyAnswer:
+        """An answer of this replica's catalog as it is now; not linearizable."""
+        return await self._beside(lambda: self.catalog.answer([query], soft=SoftState())[0])
+
     def describe(self, soft: SoftState) -> ClusterDescribed:
         """The cluster as this replica's catalog has it now; not linearizable."""
         answer = self.catalog.answer([GetCluster()], soft=soft)[0]
@@ -200,12 +255,24 @@ class Voter:
         assert isinstance(answer, CatalogCounted)
         return answer
 
-    def _require_leader(self) -> None:
+    def require_leader(self) -> None:
+        """Raises NotLeader unless this one believes to lead."""
         if not self.replica.is_leader:
             raise self._not_leader()
 
     def _not_leader(self) -> NotLeader:
         return NotLeader(leader_url=None if self.replica.is_leader else self.leader_url)
+
+
+def link_id(cluster_id: bytes, generation: int) -> bytes:
+    """What members must share to talk Raft: the cluster, and the generation of its catalog.
+
+    A metanode of the lost cluster that comes back after a restore has a log of its own, maybe
+    in a higher term: it must neither vote nor lead among those that were restored.
+    """
+    if generation == 1:
+        return cluster_id
+    return blake3_256(cluster_id + generation.to_bytes(8, "big"))[: len(cluster_id)]
 
 
 def _merge(

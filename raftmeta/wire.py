@@ -6,12 +6,21 @@ Every request but the health paths carries the internal signature (`ossd.signing
 |---|---|---|
 | POST /v1/propose | ProposeRequest | ProposeReply, or an error body |
 | POST /v1/query | QueryRequest | QueryReply, or an error body |
-| POST /v1/heartbeat | Heartbeat | Done, by every metanode, leader or not |
+| POST /v1/heartbeat | Heartbeat | Heard, by every metanode, leader or not |
+| POST /v1/heartbeat/frontend | FrontendHeartbeat | the same |
 | POST /v1/bootstrap | Bootstrap | BootstrapReply; forms the cluster once |
 | POST /v1/form | Form | Done; from the bootstrapping metanode to each member |
 | GET /v1/snapshot?joining=ID | | the catalog as a file, header X-Oss-Snapshot: SnapshotHead |
 | ... &lagging=1 | | the same for a voter that kept its state and is only behind the log |
+| GET /v1/backup | | a backup of the catalog (docs/formats/backup.md), leader only |
+| POST /v1/restore/piece | RestorePiece | Done; a part of a backup, to an empty metanode |
+| POST /v1/restore | Restore | RestoreReply; forms a cluster of that backup, once |
+| GET /v1/restored | | the prepared catalog as a file, X-Oss-Snapshot, to the other members |
 | GET /v1/status | | JSON Status |
+| POST /v1/members | ChangeMembers | Done; by the leader, once the change is applied |
+| POST /v1/members/show | | MembersShown, by the leader |
+| POST /v1/members/join | Join | Done: the leader sends its log to a metanode that does not count |
+| POST /v1/members/lead | GiveAway | Done, once the leader leads no more |
 | GET /livez /readyz /healthz /metrics | | text; no signature |
 
 Errors are `ossd.envelope` bodies. 421 NotLeader names the leader's URL if known. A 503
@@ -21,16 +30,29 @@ whoever leads. Every other refusal of a single command is a `Refused` in `result
 
 import msgspec
 
-from raftmeta.commands import AnyResult, Entry
-from raftmeta.queries import AnyAnswer, AnyQuery
+from osscore.errors import InvalidArgument
+from raftmeta.credentials import AuditNote
+from raftmeta.entries import AnyResult, Entry
+from raftmeta.members import Member
+from raftmeta.questions import AnyAnswer, AnyQuery
+from raftmeta.upkeep import DiskCensus, DiskScrub
 
 PROPOSE = "/v1/propose"
 QUERY = "/v1/query"
 HEARTBEAT = "/v1/heartbeat"
+FRONTEND_HEARTBEAT = "/v1/heartbeat/frontend"
 BOOTSTRAP = "/v1/bootstrap"
 FORM = "/v1/form"
 SNAPSHOT = "/v1/snapshot"
+BACKUP = "/v1/backup"
+RESTORE_PIECE = "/v1/restore/piece"
+RESTORE = "/v1/restore"
+RESTORED = "/v1/restored"
 STATUS = "/v1/status"
+CHANGE_MEMBERS = "/v1/members"
+SHOW_MEMBERS = "/v1/members/show"
+JOIN = "/v1/members/join"
+GIVE_AWAY = "/v1/members/lead"
 
 ENTRIES_MAX = 512
 QUERIES_MAX = 512
@@ -69,13 +91,18 @@ class QueryReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DiskHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
-    """One disk's present state. `writable` False with `problem` saying why."""
+    """One disk's present state. `writable` False with `problem` saying why. `census`: None
+    before the first whole one of this process. `readable` False: it is gone, though its daemon
+    lives."""
 
     uuid: bytes
     capacity_bytes: int
     free_bytes: int
     writable: bool
     problem: str = ""
+    census: DiskCensus | None = None
+    readable: bool = True
+    scrub: DiskScrub | None = None
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,12 +114,75 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     disks: tuple[DiskHeartbeat, ...]
 
 
-class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """A metanode: `raft` is host:port of its Raft link, `url` its HTTP base."""
+class FrontendHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """Sent to every metanode each `heartbeat_s`. `url`: HTTP base, as others reach it."""
 
-    id: str
-    raft: str
+    frontend: str
     url: str
+
+
+class Heard(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer to a heartbeat: the members as far as that metanode has applied the log. Of two
+    answers the one of the higher `members_index` is newer; -1: it knows none."""
+
+    members_index: int = -1
+    members: tuple[Member, ...] = ()
+
+
+class Join(msgspec.Struct, frozen=True, kw_only=True):
+    """A metanode that does not count wants to follow; again each second while it does not.
+    `counted_since`: the log entry since which it believed to count, if it did."""
+
+    member: Member
+    cluster_id: bytes = b""
+    counted_since: int | None = None
+
+
+class ChangeMembers(msgspec.Struct, frozen=True, kw_only=True):
+    """Count the metanode of that id from now on, or no more; one of both."""
+
+    add: str = ""
+    remove: str = ""
+    audit: AuditNote | None = None
+
+
+class GiveAway(msgspec.Struct, frozen=True, kw_only=True):
+    """Let another metanode lead; "": whichever is best placed. Nothing is done if the leader of
+    `term` leads no more."""
+
+    to: str = ""
+    term: int = 0
+
+
+class Follower(msgspec.Struct, frozen=True, kw_only=True):
+    """A metanode as its leader sees it: `match_index` entries are surely there; `silent_ms`
+    since it answered. `counts` False: a learner."""
+
+    member: Member
+    counts: bool
+    match_index: int
+    silent_ms: int = 0
+
+
+class MembersShown(msgspec.Struct, frozen=True, kw_only=True):
+    """All of them by id, the leader included."""
+
+    leader: str
+    term: int
+    applied_index: int
+    members_index: int
+    followers: tuple[Follower, ...]
+
+
+def parse_members(texts: tuple[str, ...]) -> tuple[Member, ...]:
+    """Members written ID=RAFT=URL. Raises InvalidArgument."""
+    members = []
+    for text in texts:
+        fields = text.split("=", 2)
+        if len(fields) != 3 or not all(fields):
+            raise InvalidArgument(f"A member is written ID=HOST:PORT=URL, not {text!r}.")
+        members.append(Member(id=fields[0], raft=fields[1], url=fields[2].rstrip("/")))
+    return tuple(members)
 
 
 class Bootstrap(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,13 +206,6 @@ class BootstrapReply(msgspec.Struct, frozen=True, kw_only=True):
     system_token: str
 
 
-class Form(msgspec.Struct, frozen=True, kw_only=True):
-    """Become a voter of this cluster; refused AlreadyFormed unless empty or the same."""
-
-    cluster_id: bytes
-    members: tuple[Member, ...]
-
-
 class SnapshotHead(msgspec.Struct, frozen=True, kw_only=True):
     """Describes the file that follows: SQLite, complete at `applied_index`.
 
@@ -140,8 +223,61 @@ class SnapshotHead(msgspec.Struct, frozen=True, kw_only=True):
     blake3: bytes
 
 
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """The catalog a restored cluster begins with: described by `head`, given at `url` while
+    the cluster is being restored. `backup_blake3`: of the backup it was made of."""
+
+    url: str
+    head: SnapshotHead
+    generation: int
+    backup_blake3: bytes
+
+
+class Form(msgspec.Struct, frozen=True, kw_only=True):
+    """Become a voter of this cluster; refused AlreadyFormed unless empty or the same.
+
+    `restored`: begin with that catalog instead of an empty one.
+    """
+
+    cluster_id: bytes
+    members: tuple[Member, ...]
+    restored: Restored | None = None
+
+
+RESTORE_PIECE_BYTES_MAX = 4 * 1024 * 1024
+
+
+class RestorePiece(msgspec.Struct, frozen=True, kw_only=True):
+    """At most RESTORE_PIECE_BYTES_MAX of a backup's file from `offset` on, which is where the
+    piece before ended; 0 begins anew. Refused AlreadyFormed unless empty, InvalidArgument."""
+
+    offset: int
+    data: bytes
+
+
+class Restore(msgspec.Struct, frozen=True, kw_only=True):
+    """Form a cluster of these members (the receiver is one) that goes on from the backup sent
+    before. All must be reachable and empty. `blake3`: that of the backup's manifest.
+
+    Sent again after a failure it goes on where it stopped.
+    """
+
+    members: tuple[Member, ...]
+    blake3: bytes
+
+
+class RestoreReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What was restored."""
+
+    cluster_id: bytes
+    generation: int
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """GET /v1/status, JSON. `state`: leader, follower, candidate, joining, empty."""
+    """GET /v1/status, JSON. `state`: leader, follower, candidate, joining, empty, removed.
+
+    `members`: as far as it has applied the log, which set them in entry `members_index`.
+    """
 
     id: str
     role: str
@@ -157,3 +293,5 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     free_bytes: int
     clock_ms: int = 0
     has_room: bool = True
+    leader_url: str = ""
+    members_index: int = 0

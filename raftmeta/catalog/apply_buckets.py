@@ -3,9 +3,10 @@
 from osscore.errors import BucketAlreadyExists, BucketNotEmpty
 from osscore.model import Profile
 from osscore.names import BucketName
+from raftmeta.catalog import usage
 from raftmeta.catalog.transaction import Transaction
 from raftmeta.catalog.versions import find_bucket
-from raftmeta.commands import CreateBucket, DeleteBucket, Done
+from raftmeta.commands import CreateBucket, DeleteBucket, Done, SetQuota
 
 
 def create_bucket(tx: Transaction, command: CreateBucket) -> Done:
@@ -47,3 +48,8 @@ def delete_bucket(tx: Transaction, command: DeleteBucket) -> Done:
     tx.db.execute("UPDATE buckets SET live = 0 WHERE bucket = ?", (bucket,))
     tx.meta.add("total_buckets", -1)
     return Done()
+
+
+def set_quota(tx: Transaction, command: SetQuota) -> Done:
+    """Bound what a bucket may hold. Refuses NoSuchBucket, InvalidArgument."""
+    return usage.set_quota(tx, find_bucket(tx.db, command.bucket), command)

@@ -1,12 +1,12 @@
-"""Forming the cluster, confirming time, and access keys."""
+"""Forming the cluster, its metanodes, and confirming time."""
 
-import msgspec
-
-from osscore.errors import AlreadyFormed, InvalidArgument, NoSuchAccessKey
+from osscore.errors import AlreadyFormed, InvalidArgument
+from raftmeta.catalog.apply_credentials import SCOPES, put_access_key
 from raftmeta.catalog.transaction import Transaction
-from raftmeta.commands import ConfirmTime, Done, FormCluster, PutAccessKey, RevokeAccessKey
+from raftmeta.commands import ConfirmTime, Done, FormCluster
+from raftmeta.credentials import PutAccessKey
+from raftmeta.members import SetMembers
 
-SCOPES = ("upload", "download", "info", "delete", "admin")
 _GRACE_MS_MAX = 30 * 86_400_000
 
 
@@ -32,44 +32,18 @@ def form_cluster(tx: Transaction, command: FormCluster) -> Done:
     return put_access_key(tx, root)
 
 
+def set_members(tx: Transaction, command: SetMembers) -> Done:
+    """Record who counts: the Raft layer has obeyed since the entry was logged."""
+    tx.db.execute("DELETE FROM members")
+    tx.db.executemany(
+        "INSERT INTO members (id, raft, url) VALUES (?, ?, ?)",
+        [(member.id, member.raft, member.url) for member in command.members],
+    )
+    tx.meta.set("members_index", tx.index)
+    return Done()
+
+
 def confirm_time(tx: Transaction, _: ConfirmTime) -> Done:
     """Let expiry and collection go on after a jump of catalog time."""
     tx.meta.set("time_jumped", 0)
     return Done()
-
-
-def put_access_key(tx: Transaction, command: PutAccessKey) -> Done:
-    """Create or replace a key; every frontend's cache turns stale by `keys_epoch`."""
-    if not command.access_key or not set(command.scopes) <= set(SCOPES):
-        raise InvalidArgument(f"An access key has an id and scopes of {', '.join(SCOPES)}.")
-    tx.db.execute(
-        "INSERT OR REPLACE INTO access_keys"
-        " (access_key, secret_sealed, scopes, buckets, expires_at_ms, note, changed_at_ms)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            command.access_key,
-            command.secret_sealed,
-            _json(command.scopes),
-            _json(command.buckets),
-            command.expires_at_ms,
-            command.note,
-            tx.time_ms,
-        ),
-    )
-    tx.meta.add("keys_epoch", 1)
-    return Done()
-
-
-def revoke_access_key(tx: Transaction, command: RevokeAccessKey) -> Done:
-    """Remove a key. Refuses NoSuchAccessKey."""
-    removed = tx.db.execute(
-        "DELETE FROM access_keys WHERE access_key = ?", (command.access_key,)
-    ).rowcount
-    if not removed:
-        raise NoSuchAccessKey()
-    tx.meta.add("keys_epoch", 1)
-    return Done()
-
-
-def _json(words: tuple[str, ...]) -> str:
-    return msgspec.json.encode(words).decode()

@@ -1,7 +1,8 @@
 """One bounded step of collection (SAFETY rules 1 to 4, 17, 18).
 
 What expires by time waits while a jump of catalog time is unconfirmed; taking apart what
-is already unreferenced does not.
+is already unreferenced does not. While deletion is frozen no shard is claimed, and nothing
+ends that holds some (SAFETY rule 16).
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from dataclasses import dataclass
 from osscore.errors import CommandTooLarge
 from osscore.model import unpack_slots
 from osscore.names import STRIPE_ID_BYTES
-from raftmeta.catalog import manifests, stripes, uploads
+from raftmeta.catalog import apply_chunks, apply_moves, manifests, stripes, uploads
+from raftmeta.catalog.apply_credentials import forget_expired_tokens
 from raftmeta.catalog.apply_sessions import SESSION_IDLE_MS
 from raftmeta.catalog.transaction import Transaction
 from raftmeta.commands import Collect, Collected, Done, TrashDone
@@ -44,12 +46,17 @@ def collect(tx: Transaction, command: Collect) -> Collected:
         segments = _reap_graveyard(tx, budget)
         _drop_removed_trash(tx, budget)
         return Collected(segments=segments)
+    if tx.meta.number("frozen"):
+        sessions = _end_sessions(tx, budget)
+        return Collected(sessions=sessions, segments=_reap_graveyard(tx, budget))
     grace_ms = max(command.grace_ms, tx.meta.number("gc_grace_ms"))
-    uploads_ended = _end_uploads(tx, budget)
+    uploads_ended = _end_uploads(tx, budget) + _end_chunks(tx, budget)
+    _forget_finished(tx, budget)
     sessions_ended = _end_sessions(tx, budget)
     segments = _reap_graveyard(tx, budget)
     _drop_removed_trash(tx, budget)
     _forget_spent(tx, budget)
+    budget.rows -= forget_expired_tokens(tx, budget.of())
     return Collected(
         uploads=uploads_ended,
         sessions=sessions_ended,
@@ -89,6 +96,20 @@ def _end_uploads(tx: Transaction, budget: _Budget) -> int:
         ended += 1
     budget.rows -= rows
     return ended
+
+
+def _end_chunks(tx: Transaction, budget: _Budget) -> int:
+    ended, rows = apply_chunks.end_families(tx, rows_max=min(_UPLOADS_ROWS_MAX, budget.rows) // 2)
+    budget.rows -= rows
+    return ended
+
+
+def _forget_finished(tx: Transaction, budget: _Budget) -> None:
+    budget.rows -= tx.db.execute(
+        "DELETE FROM finished_uploads WHERE upload IN (SELECT upload FROM finished_uploads"
+        " WHERE expires_at_ms < ? ORDER BY expires_at_ms, upload LIMIT ?)",
+        (tx.time_ms, budget.of()),
+    ).rowcount
 
 
 def _end_sessions(tx: Transaction, budget: _Budget) -> int:
@@ -173,6 +194,8 @@ def _claim_dead(tx: Transaction, grace_ms: int, budget: _Budget) -> int:
             "DELETE FROM slots_by_disk WHERE disk = ? AND stripe_row = ?",
             [(slot.disk, row) for slot in slots],
         )
+        stripes.count_slots(tx, slots, shard_bytes, is_gone=True)
+        rows += 2 * apply_moves.close_tasks_of(tx, row)
         tx.db.execute("DELETE FROM stripes WHERE row = ?", (row,))
         tx.meta.add("total_stored_bytes", -shard_bytes * len(slots))
         claimed += 1

@@ -14,6 +14,7 @@ from osscore.model import (
     unpack_slots,
 )
 from raftmeta.catalog import stripes
+from raftmeta.catalog.apply_moves import is_target
 from raftmeta.catalog.transaction import Transaction
 from raftmeta.commands import (
     DiskGrant,
@@ -75,8 +76,19 @@ def set_disk_state(tx: Transaction, command: SetDiskState) -> Done:
     if disk.state == "removed" and command.state != "removed":
         raise Conflict("The disk was removed; format its folder to use it again.")
     if command.state == "removed" and _has_slots(tx, command.disk):
-        raise Conflict("The disk still holds shards: drain it first.")
-    tx.db.execute("UPDATE disks SET state = ? WHERE disk = ?", (command.state, command.disk))
+        count, size_bytes = tx.meta.slots_on(command.disk)
+        raise Conflict(
+            f"{count} shards of {size_bytes} bytes are on disk {command.disk} still: drain it"
+            " first. Those of deleted objects go after the collection grace."
+        )
+    if command.state == "removed" and is_target(tx, command.disk):
+        raise Conflict("Shards are being written to the disk: try again in a moment.")
+    # Whether it drains outlives its being lost.
+    tx.db.execute(
+        "UPDATE disks SET state = ?1, drains = CASE ?1 WHEN 'draining' THEN 1"
+        " WHEN 'lost' THEN drains ELSE 0 END WHERE disk = ?2",
+        (command.state, command.disk),
+    )
     tx.forget_disks()
     return Done()
 
@@ -139,9 +151,9 @@ def _grant(tx: Transaction, node: str, report: DiskReport) -> DiskGrant | str:
     of a catalog restored since: the disk is ahead, not rolled back.
     """
     found = tx.db.execute(
-        "SELECT disk, state, epoch FROM disks WHERE uuid = ?", (report.uuid,)
+        "SELECT disk, state, epoch, drains FROM disks WHERE uuid = ?", (report.uuid,)
     ).fetchone()
-    disk, state, epoch = found or (0, "in", 0)
+    disk, state, epoch, drains = found or (0, "in", 0, 0)
     if state == "removed":
         return "The disk was removed from the cluster."
     if report.epoch < epoch:
@@ -150,9 +162,9 @@ def _grant(tx: Transaction, node: str, report: DiskReport) -> DiskGrant | str:
     if not disk:
         disk = tx.meta.take("next_disk")
     tx.db.execute(
-        "INSERT OR REPLACE INTO disks (disk, uuid, node, state, epoch, capacity_bytes)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (disk, report.uuid, node, state, new_epoch, report.capacity_bytes),
+        "INSERT OR REPLACE INTO disks (disk, uuid, node, state, epoch, capacity_bytes, drains)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (disk, report.uuid, node, state, new_epoch, report.capacity_bytes, drains),
     )
     return DiskGrant(uuid=report.uuid, disk=disk, epoch=new_epoch)
 

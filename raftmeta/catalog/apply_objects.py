@@ -13,7 +13,7 @@ from osscore.errors import (
 )
 from osscore.model import INLINE_BYTES_MAX, ObjectAttributes
 from osscore.names import ObjectKey
-from raftmeta.catalog import manifests, uploads, versions
+from raftmeta.catalog import finished, manifests, uploads, versions
 from raftmeta.catalog.stripes import name_stripe
 from raftmeta.catalog.transaction import Transaction
 from raftmeta.catalog.versions import NewVersion, Row
@@ -32,7 +32,7 @@ from raftmeta.commands import (
 )
 
 _STRIPES_MAX = 2
-MARKERS_AT_ONCE = 500
+MARKERS_AT_ONCE = 300
 """Most delete markers one Undelete removes (SAFETY rule 18)."""
 
 
@@ -40,6 +40,21 @@ def put_object(tx: Transaction, command: PutObject) -> ObjectPut:
     """Make a new current version (see PutObject for what is refused)."""
     bucket = versions.find_bucket(tx.db, command.bucket)
     ObjectKey.parse(command.key)
+    if not command.finishes:
+        return _insert(tx, bucket, command)
+    before = finished.find_same(tx, command.finishes, bucket, command.key)
+    if before is not None:
+        return before
+    row = finished.require_open(tx, command.finishes, bucket, command.key)
+    put = _insert(tx, bucket, command)
+    left = uploads.find(tx, row.upload)
+    if left is not None:  # the bytes came another way
+        uploads.end(tx, left)
+    finished.remember(tx, row, size_bytes=command.attributes.size_bytes, put=put)
+    return put
+
+
+def _insert(tx: Transaction, bucket: int, command: PutObject) -> ObjectPut:
     _check_conditions(command.conditions, versions.newest(tx.db, bucket, command.key))
     new = _take_body(tx, bucket, command)
     number, id_ = versions.insert(tx, bucket, command.key, new)
@@ -69,8 +84,8 @@ def delete_version(tx: Transaction, command: DeleteVersion) -> ObjectDeleted:
 
 
 def undelete(tx: Transaction, command: Undelete) -> ObjectDeleted:
-    """Remove the markers on top, at most 500 a command: an answer that is a marker still
-    means that more lie below it. Refuses NoSuchKey when nothing would be revealed."""
+    """Remove the markers on top, a bounded number (see Undelete). Refuses NoSuchKey when nothing
+    would be revealed."""
     bucket = versions.find_bucket(tx.db, command.bucket)
     revealed = tx.db.execute(
         f"SELECT {versions.COLUMNS} FROM versions WHERE bucket = ? AND key = ?"
@@ -79,17 +94,29 @@ def undelete(tx: Transaction, command: Undelete) -> ObjectDeleted:
     ).fetchone()
     if revealed is None:
         raise NoSuchKey(f"There is no version of {command.key[:80]!r} to reveal.")
-    markers = tx.db.execute(
-        f"SELECT {versions.COLUMNS} FROM versions WHERE bucket = ? AND key = ? AND number > ?"
-        " ORDER BY number DESC LIMIT ?",
-        (bucket, command.key, versions.number_of(revealed), MARKERS_AT_ONCE),
-    ).fetchall()
-    for row in markers:
+    for row in _markers_to_remove(tx, bucket, command, above=versions.number_of(revealed)):
         versions.remove(tx, bucket, row)
     current = versions.newest(tx.db, bucket, command.key)
     if current is None:
         raise CorruptCatalog(f"Undelete of {command.key[:80]!r} left no version.")
     return _deleted(current)
+
+
+def _markers_to_remove(tx: Transaction, bucket: int, command: Undelete, *, above: int) -> list[Row]:
+    """The newest markers over number `above`, none unless they are as young as is asked for."""
+    rows = (
+        f"SELECT {versions.COLUMNS} FROM versions WHERE bucket = ? AND key = ? AND number > ?"
+        " ORDER BY number {order} LIMIT ?"
+    )
+    lowest = tx.db.execute(rows.format(order="ASC"), (bucket, command.key, above, 1)).fetchone()
+    if lowest is None or versions.created_at_ms(lowest) < command.since_ms:
+        return []
+    limit = min(command.markers_max or MARKERS_AT_ONCE, MARKERS_AT_ONCE)
+    found = tx.db.execute(
+        rows.format(order="DESC"), (bucket, command.key, above, max(1, limit))
+    ).fetchall()
+    is_later = command.until_ms and versions.created_at_ms(found[0]) > command.until_ms
+    return [] if is_later else found
 
 
 def _deleted(row: Row) -> ObjectDeleted:
@@ -125,7 +152,7 @@ def _take_body(tx: Transaction, bucket: int, command: PutObject) -> NewVersion:
             manifest, size_bytes = _name_stripes(tx, body)
             new = NewVersion(attributes, manifest=manifest)
         case UploadBody():
-            manifest, size_bytes = uploads.finish(tx, body.upload, bucket, command.key)
+            manifest, size_bytes = uploads.hand_over(tx, body.upload, bucket, command.key)
             new = NewVersion(attributes, manifest=manifest)
         case CopyBody():
             new, size_bytes = _share_source(tx, body, attributes)

@@ -6,7 +6,8 @@ import msgspec
 
 from osscore.errors import Conflict, SessionExpired
 from raftmeta.catalog.transaction import Transaction
-from raftmeta.commands import AnyResult, Entry, OpenSession, Refused, SessionOpened
+from raftmeta.commands import OpenSession, Refused, SessionOpened
+from raftmeta.entries import AnyResult, Entry
 
 SESSION_IDLE_MS = 600_000
 """Catalog time after which Collect ends an idle session."""

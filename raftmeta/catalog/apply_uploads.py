@@ -1,12 +1,22 @@
 """Long bodies, window by window, and holds of long reads (SAFETY rule 4)."""
 
-from osscore.errors import CommandTooLarge, Conflict, NoSuchUpload, UploadOutOfOrder
+import msgspec
+
+from osscore.errors import CommandTooLarge, Conflict, ContentMismatch, UploadOutOfOrder
 from osscore.model import StripeDraft
 from osscore.names import ObjectKey
-from raftmeta.catalog import manifests, stripes, uploads, versions
+from raftmeta.catalog import finished, manifests, stripes, uploads, usage, versions
 from raftmeta.catalog.transaction import Transaction
-from raftmeta.catalog.uploads import HOLD, UPLOAD, Upload
-from raftmeta.commands import AbortUpload, BeginUpload, Done, HoldManifest, Stage, Staged
+from raftmeta.catalog.uploads import CHUNK, HOLD, UPLOAD, Upload
+from raftmeta.commands import (
+    AbortUpload,
+    BeginUpload,
+    Done,
+    HoldManifest,
+    SealUpload,
+    Stage,
+    Staged,
+)
 
 ROWS_MAX = 2000
 """Most rows one command may write (SAFETY rule 18)."""
@@ -18,24 +28,34 @@ _ROWS_PER_HIT = 3
 
 
 def begin_upload(tx: Transaction, command: BeginUpload) -> Done:
-    """Open an upload. Refuses NoSuchBucket, InvalidArgument, Conflict (id of another)."""
+    """Open an upload (see BeginUpload for what is refused)."""
     uploads.check_form(command.upload, command.ttl_ms)
     ObjectKey.parse(command.key)
     bucket = versions.find_bucket(tx.db, command.bucket)
+    if _is_over(tx, command):
+        return Done()
     found = uploads.find(tx, command.upload)
     if found is None:
-        target = (bucket, command.key)
-        uploads.begin(tx, command.upload, command.ttl_ms, manifests.create(tx), target)
+        usage.check(tx, bucket, command.plan.size_bytes or 0)
+        uploads.begin(tx, command.upload, command.ttl_ms, (bucket, command.key), command.plan)
     elif (found.kind, found.bucket, found.key) != (UPLOAD, bucket, command.key):
         raise Conflict("An upload of this id exists for something else.")
     return Done()
 
 
+def _is_over(tx: Transaction, command: BeginUpload) -> bool:
+    """Whether an upload of this id was finished, and that is to be remembered."""
+    if not command.restarts and finished.find(tx, command.upload) is not None:
+        return True
+    finished.forget(tx, command.upload)
+    return False
+
+
 def stage(tx: Transaction, command: Stage) -> Staged:
     """Append stripes and answer dedup questions (see Stage for what is refused)."""
-    upload = uploads.find(tx, command.upload)
-    if upload is None or upload.kind != UPLOAD:
-        raise NoSuchUpload()
+    upload = uploads.require(tx, command.upload)
+    if command.append and upload.sealed:
+        raise UploadOutOfOrder("The upload is whole; nothing can be added to it.")
     if command.append and command.position != upload.staged_count:
         raise UploadOutOfOrder(
             f"The upload stands at stripe {upload.staged_count}, not {command.position}."
@@ -62,10 +82,32 @@ def stage(tx: Transaction, command: Stage) -> Staged:
     return Staged(hits=hits, staged_bytes=staged_bytes)
 
 
+def seal_upload(tx: Transaction, command: SealUpload) -> Done:
+    """Close a whole upload. Refuses NoSuchUpload, ContentMismatch, Conflict."""
+    uploads.check_form(command.upload, command.ttl_ms)
+    found = uploads.require(tx, command.upload)
+    plan = uploads.decode_plan(found.plan)
+    check_size(found, command.size_bytes)
+    if found.sealed and plan.sha256 != command.sha256:
+        raise Conflict("The upload was closed with another SHA-256.")
+    whole = msgspec.structs.replace(plan, size_bytes=command.size_bytes, sha256=command.sha256)
+    uploads.seal(tx, found, whole, command.ttl_ms)
+    return Done()
+
+
+def check_size(found: Upload, size_bytes: int) -> None:
+    """Refuses ContentMismatch unless so much is staged."""
+    if found.staged_bytes != size_bytes:
+        raise ContentMismatch(f"The upload holds {found.staged_bytes} bytes, not {size_bytes}.")
+
+
 def abort_upload(tx: Transaction, command: AbortUpload) -> Done:
-    """End an upload or hold and give its references back."""
+    """End an upload or hold and give its references back.
+
+    Not a chunk: who gives it up did not learn that it was kept, and others count on it.
+    """
     found = uploads.find(tx, command.upload)
-    if found is not None:
+    if found is not None and found.kind != CHUNK:
         uploads.end(tx, found)
     return Done()
 

@@ -14,11 +14,19 @@ import msgspec
 
 from osscore.errors import CorruptCatalog, InvalidArgument, RequestError, Unavailable
 from raftmeta.catalog import (
+    apply_audit,
     apply_buckets,
+    apply_chunks,
     apply_cluster,
     apply_collect,
+    apply_credentials,
+    apply_generation,
+    apply_healing,
+    apply_moves,
     apply_nodes,
     apply_objects,
+    apply_past,
+    apply_prune,
     apply_sessions,
     apply_uploads,
 )
@@ -26,9 +34,6 @@ from raftmeta.catalog.meta import Meta
 from raftmeta.catalog.transaction import Transaction
 from raftmeta.commands import (
     AbortUpload,
-    AnyCommand,
-    AnyResult,
-    Batch,
     BeginUpload,
     Collect,
     ConfirmTime,
@@ -36,20 +41,41 @@ from raftmeta.commands import (
     DeleteBucket,
     DeleteObject,
     DeleteVersion,
-    Entry,
     FormCluster,
     HoldManifest,
+    KeepChunk,
+    LinkChunks,
     MarkBad,
     MarkGood,
     OpenSession,
-    PutAccessKey,
+    PruneVersions,
     PutObject,
     RegisterNode,
-    RevokeAccessKey,
+    SealUpload,
     SetDiskState,
+    SetKeepVersions,
+    SetQuota,
     Stage,
     TrashDone,
     Undelete,
+)
+from raftmeta.credentials import (
+    ChangeAccessKey,
+    NoteAudit,
+    PutAccessKey,
+    RevokeAccessKey,
+    RevokeTokens,
+    RotateAccessKey,
+    RotateSigningKey,
+    SetSystemToken,
+)
+from raftmeta.entries import AnyCommand, AnyResult, Batch, Entry
+from raftmeta.generations import AdoptGeneration, BeginGeneration, ConfirmCensus
+from raftmeta.healing import DrainDisk, JudgeDisk, PauseWork
+from raftmeta.members import SetMembers
+from raftmeta.moving import CloseTasks, MoveSlot, OpenTasks
+from raftmeta.timetravel import (
+    RestoreObject,
 )
 
 BATCH_FORMAT = 1
@@ -60,27 +86,64 @@ _ENTRIES_MAX = 1 << 16
 _TIME_MS_MAX = 1 << 46  # the year 4199: beyond it a clock is broken, and ids would overflow
 _decode = msgspec.msgpack.Decoder(Batch).decode
 
+SESSIONLESS = (
+    OpenSession,
+    FormCluster,
+    BeginGeneration,
+    SetMembers,
+    Collect,
+    ConfirmTime,
+    PruneVersions,
+    OpenTasks,
+    CloseTasks,
+    JudgeDisk,
+)
+"""Commands whose repetition is harmless: they may come without a session."""
+
 HANDLERS: Mapping[type, Callable[[Transaction, Any], AnyResult]] = MappingProxyType(
     {
         OpenSession: apply_sessions.open_session,
         FormCluster: apply_cluster.form_cluster,
+        SetMembers: apply_cluster.set_members,
         ConfirmTime: apply_cluster.confirm_time,
-        PutAccessKey: apply_cluster.put_access_key,
-        RevokeAccessKey: apply_cluster.revoke_access_key,
+        BeginGeneration: apply_generation.begin_generation,
+        ConfirmCensus: apply_generation.confirm_census,
+        AdoptGeneration: apply_generation.adopt_generation,
+        PutAccessKey: apply_credentials.put_access_key,
+        ChangeAccessKey: apply_credentials.change_access_key,
+        RotateAccessKey: apply_credentials.rotate_access_key,
+        RevokeAccessKey: apply_credentials.revoke_access_key,
+        SetSystemToken: apply_credentials.set_system_token,
+        RotateSigningKey: apply_credentials.rotate_signing_key,
+        RevokeTokens: apply_credentials.revoke_tokens,
+        NoteAudit: apply_audit.note_audit,
         CreateBucket: apply_buckets.create_bucket,
         DeleteBucket: apply_buckets.delete_bucket,
         PutObject: apply_objects.put_object,
         DeleteObject: apply_objects.delete_object,
         DeleteVersion: apply_objects.delete_version,
         Undelete: apply_objects.undelete,
+        RestoreObject: apply_past.restore_object,
+        SetQuota: apply_buckets.set_quota,
+        SetKeepVersions: apply_prune.set_keep_versions,
+        PruneVersions: apply_prune.prune_versions,
         BeginUpload: apply_uploads.begin_upload,
         Stage: apply_uploads.stage,
+        SealUpload: apply_uploads.seal_upload,
+        KeepChunk: apply_chunks.keep_chunk,
+        LinkChunks: apply_chunks.link_chunks,
         AbortUpload: apply_uploads.abort_upload,
         HoldManifest: apply_uploads.hold_manifest,
         RegisterNode: apply_nodes.register_node,
         SetDiskState: apply_nodes.set_disk_state,
+        JudgeDisk: apply_healing.judge_disk,
+        DrainDisk: apply_healing.drain_disk,
+        PauseWork: apply_healing.pause_work,
         MarkBad: apply_nodes.mark_bad,
         MarkGood: apply_nodes.mark_good,
+        OpenTasks: apply_moves.open_tasks,
+        MoveSlot: apply_moves.move_slot,
+        CloseTasks: apply_moves.close_tasks,
         Collect: apply_collect.collect,
         TrashDone: apply_collect.trash_done,
     }
@@ -123,10 +186,18 @@ def _advance_time(meta: Meta, proposed_ms: int) -> int:
 
 def _apply_entry(tx: Transaction, entry: Entry) -> AnyResult:
     if entry.session:
-        return apply_sessions.apply_once(tx, entry, lambda: _run(tx, entry.command))
-    if isinstance(entry.command, OpenSession | FormCluster | Collect | ConfirmTime):
-        return _run(tx, entry.command)
+        return apply_sessions.apply_once(tx, entry, lambda: _run_audited(tx, entry))
+    if isinstance(entry.command, SESSIONLESS):
+        return _run_audited(tx, entry)
     return apply_sessions.refused(InvalidArgument("This command needs a session."))
+
+
+def _run_audited(tx: Transaction, entry: Entry) -> AnyResult:
+    """Run the entry's command; its audit row stays even where the command is refused."""
+    result = _run(tx, entry.command)
+    if entry.audit is not None:
+        apply_audit.record(tx, entry.audit, result)
+    return result
 
 
 def _run(tx: Transaction, command: AnyCommand) -> AnyResult:

@@ -18,8 +18,9 @@ from raftmeta.catalog.fingerprint import fingerprint
 from raftmeta.catalog.meta import Meta, read_meta
 from raftmeta.catalog.reading import Reading
 from raftmeta.catalog.soft import SoftState
-from raftmeta.commands import AnyResult
-from raftmeta.queries import AnyAnswer, AnyQuery
+from raftmeta.entries import AnyResult
+from raftmeta.members import Member
+from raftmeta.questions import AnyAnswer, AnyQuery
 
 _VACUUM_PAGES = 500  # 2 MiB a checkpoint: entries wait meanwhile
 
@@ -54,6 +55,7 @@ class Catalog:
         self._meta = Meta(self._writer)
         self._failed = False
         self._head = _head(self._meta)
+        self._members = _read_members(self._writer, self._meta)
         self._durable_index = 0
 
     @property
@@ -85,6 +87,8 @@ class Catalog:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
             self._head = _head(self._meta)
+            if self._meta.number("members_index") != self._members[0]:
+                self._members = _read_members(self._writer, self._meta)
             self._failed = False
             return results
 
@@ -142,6 +146,11 @@ class Catalog:
         self._disk.sync_directory(path.parent)
         return _head_of(meta).applied_index
 
+    def members(self) -> tuple[int, tuple[Member, ...]]:
+        """The metanodes as of the last change applied here, and its log index; nobody before the
+        first, as long as those count who formed the cluster, or restored it at that index."""
+        return self._members
+
     def fingerprint(self) -> bytes:
         """A digest of the whole logical content: equal on replicas that applied the same."""
         with self._reader() as db:
@@ -185,6 +194,12 @@ class Catalog:
             yield db
         finally:
             self._readers.append(db)
+
+
+def _read_members(db: sqlite3.Connection, meta: Meta) -> tuple[int, tuple[Member, ...]]:
+    rows = db.execute("SELECT id, raft, url FROM members ORDER BY id")
+    members = tuple(Member(id=id_, raft=raft, url=url) for id_, raft, url in rows)
+    return meta.number("members_index"), members
 
 
 def _head(meta: Meta) -> CatalogHead:

@@ -4,6 +4,7 @@ Reads everything: for tests, torture and `meta verify`, not for production paths
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 
 from osscore.model import Coding, CodingKind, SlotState, unpack_slots
@@ -56,10 +57,20 @@ _FORBIDDEN = {
         WHERE v.size_bytes != m.size_bytes""",
     "an upload's counts are wrong": """
         SELECT u.upload FROM uploads u JOIN manifests m ON m.manifest = u.manifest
-        WHERE u.kind = 'upload'
+        WHERE u.kind != 'hold'
             AND (u.staged_bytes != m.size_bytes OR u.staged_count != m.segment_count)
         UNION ALL SELECT u.upload FROM uploads u WHERE u.reserved_count !=
             (SELECT COALESCE(SUM(ref_count), 0) FROM upload_refs r WHERE r.upload = u.upload)""",
+    "a chunk belongs to no upload, or a number was given twice": """
+        SELECT c.upload FROM uploads c LEFT JOIN uploads p
+            ON p.manifest = c.family AND p.kind = 'upload'
+        WHERE (c.kind = 'chunk') != (c.family IS NOT NULL AND c.number IS NOT NULL)
+            OR (c.kind = 'chunk' AND p.upload IS NULL
+                AND c.family NOT IN (SELECT family FROM ended_families))
+        UNION ALL SELECT family FROM ended_families
+            WHERE family IN (SELECT manifest FROM uploads WHERE kind = 'upload')""",
+    "an upload is both under way and finished": """
+        SELECT upload FROM uploads WHERE upload IN (SELECT upload FROM finished_uploads)""",
     "a reserved reference has no upload": """
         SELECT upload FROM upload_refs WHERE upload NOT IN (SELECT upload FROM uploads)""",
     "the latest version is not the newest": """
@@ -68,6 +79,15 @@ _FORBIDDEN = {
     "a version number was not taken from its key": """
         SELECT v.id FROM versions v LEFT JOIN keys k ON k.bucket = v.bucket AND k.key = v.key
         WHERE k.next_number IS NULL OR v.number >= k.next_number""",
+    "a removed version was not of its key": """
+        SELECT r.number FROM removed_versions r
+            LEFT JOIN keys k ON k.bucket = r.bucket AND k.key = r.key
+        WHERE k.next_number IS NULL OR r.number >= k.next_number OR r.first_number > r.number
+            OR r.created_at_ms > r.removed_at_ms""",
+    "a bucket's usage differs from its versions": """
+        SELECT b.bucket FROM buckets b LEFT JOIN (SELECT bucket, COUNT(*) n, SUM(size_bytes) size
+            FROM versions WHERE is_marker = 0 GROUP BY bucket) v ON v.bucket = b.bucket
+        WHERE b.used_versions != COALESCE(v.n, 0) OR b.used_bytes != COALESCE(v.size, 0)""",
     "an inline body is missing or belongs to nobody": """
         SELECT v.id FROM versions v LEFT JOIN inline_bodies i ON i.version = v.id
         WHERE (v.manifest = 0 AND v.is_marker = 0) != (i.version IS NOT NULL)
@@ -75,6 +95,18 @@ _FORBIDDEN = {
             WHERE version NOT IN (SELECT id FROM versions)""",
     "a spent stripe id is named": """
         SELECT row FROM stripes WHERE stripe IN (SELECT stripe FROM spent_stripes)""",
+    "not exactly one signing key is active": """
+        SELECT COUNT(*) FROM signing_keys HAVING COUNT(*) > 0 AND SUM(retires_at_ms = 0) != 1""",
+    "numbers of the audit leave a gap or repeat": """
+        SELECT number FROM (SELECT number, LEAD(number) OVER (ORDER BY number) following
+            FROM audit) WHERE following IS NOT NULL AND following != number + 1
+        UNION ALL SELECT MAX(number) FROM audit HAVING MAX(number) + 1 !=
+            (SELECT value FROM meta WHERE name = 'next_audit')""",
+    "a task belongs to no stripe, or its slot was written by it": """
+        SELECT t.task FROM tasks t LEFT JOIN stripes s ON s.row = t.stripe_row
+            WHERE s.row IS NULL OR t.gen >= t.task
+        UNION ALL SELECT MAX(task) FROM tasks HAVING MAX(task) >=
+            (SELECT value FROM meta WHERE name = 'next_task')""",
     "a result has no session": """
         SELECT session FROM results WHERE session NOT IN (SELECT session FROM sessions)""",
 }
@@ -88,8 +120,11 @@ _TOTALS = {
     "total_segments": "SELECT COUNT(*) FROM segments",
     "total_uploads": "SELECT COUNT(*) FROM uploads",
     "total_trash": "SELECT COUNT(*) FROM trash",
+    "total_tasks": "SELECT COUNT(*) FROM tasks",
     "total_graveyard": "SELECT COUNT(*) FROM graveyard",
     "total_sessions": "SELECT COUNT(*) FROM sessions",
+    "total_access_keys": "SELECT COUNT(*) FROM access_keys",
+    "total_revoked_tokens": "SELECT COUNT(*) FROM revoked_tokens",
     "total_logical_bytes": "SELECT COALESCE(SUM(size_bytes), 0) FROM versions",
     "total_stored_bytes": "SELECT COALESCE(SUM(shard_bytes * (coding_data + coding_parity)), 0)"
     " FROM stripes",
@@ -123,11 +158,14 @@ def _wrong_slots(db: sqlite3.Connection) -> Iterator[str]:
     trashed = set(db.execute("SELECT stripe, shard_index, gen, disk FROM trash"))
     nodes = dict(db.execute("SELECT disk, node FROM disks"))
     expected = set()
-    for row, stripe, packed, missing_count, offered, *coding in db.execute(
-        "SELECT row, stripe, slots, missing_count, offered, coding_kind, coding_data,"
-        " coding_parity FROM stripes"
+    totals: Counter[str] = Counter()
+    for row, stripe, packed, shard_bytes, missing_count, offered, *coding in db.execute(
+        "SELECT row, stripe, slots, shard_bytes, missing_count, offered, coding_kind,"
+        " coding_data, coding_parity FROM stripes"
     ):
         slots = unpack_slots(packed)
+        for slot in slots:
+            totals.update({f"disk_slots:{slot.disk}": 1, f"disk_bytes:{slot.disk}": shard_bytes})
         expected |= {(slot.disk, row) for slot in slots}
         good = [slot for slot in slots if slot.state == SlotState.GOOD]
         if missing_count != len(slots) - len(good):
@@ -139,3 +177,6 @@ def _wrong_slots(db: sqlite3.Connection) -> Iterator[str]:
             yield f"a slot of stripe row {row} is in trash"
     if by_disk != expected:
         yield f"slots by disk differ from slots: {sorted(by_disk ^ expected)[:3]}"
+    kept = dict(db.execute("SELECT name, value FROM meta WHERE name LIKE 'disk!_%' ESCAPE '!'"))
+    if kept != totals:
+        yield f"totals of disks differ from slots: {sorted(kept.items() ^ totals.items())[:3]}"

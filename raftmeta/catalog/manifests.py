@@ -43,6 +43,30 @@ def append(tx: Transaction, manifest: int, *, start: int, pieces: list[tuple[int
     return end
 
 
+def move(tx: Transaction, manifest: int, *, to: int, start: int) -> None:
+    """Take all segments of one manifest to the end of another, which ends at byte `start`.
+
+    What is left is an empty manifest.
+    """
+    moved = tx.db.execute(
+        "SELECT start, length, stripe_offset, stripe_row FROM segments WHERE manifest = ?"
+        " ORDER BY start",
+        (manifest,),
+    ).fetchall()
+    tx.db.execute("DELETE FROM segments WHERE manifest = ?", (manifest,))
+    tx.db.executemany(
+        "INSERT INTO segments (manifest, start, length, stripe_offset, stripe_row)"
+        " VALUES (?, ?, ?, ?, ?)",
+        [(to, start + each[0], *each[1:]) for each in moved],
+    )
+    size_bytes = sum(each[1] for each in moved)
+    tx.db.executemany(
+        "UPDATE manifests SET size_bytes = size_bytes + ?, segment_count = segment_count + ?"
+        " WHERE manifest = ?",
+        [(size_bytes, len(moved), to), (-size_bytes, -len(moved), manifest)],
+    )
+
+
 def share(tx: Transaction, manifest: int) -> None:
     """Take one more reference. Refuses NoSuchVersion when the manifest is gone."""
     changed = tx.db.execute(

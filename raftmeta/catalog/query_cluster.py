@@ -1,18 +1,16 @@
-"""The cluster's members, its keys and its totals."""
+"""The cluster's members and its totals."""
 
-import msgspec
-
-from osscore.errors import NoSuchAccessKey
 from osscore.model import INLINE_BYTES_MAX, INLINE_BYTES_MAX_WHEN_LARGE
+from raftmeta.catalog.generation import deletion_state
+from raftmeta.catalog.meta import slots_on
 from raftmeta.catalog.reading import Reading
-from raftmeta.catalog.soft import DiskSoft, NodeSoft
+from raftmeta.catalog.soft import NodeSoft
+from raftmeta.healing import REBALANCING, REPAIRS
 from raftmeta.queries import (
-    AccessKeyFound,
     CatalogCounted,
     ClusterDescribed,
     CountCatalog,
     DiskInfo,
-    FindAccessKey,
     GetCluster,
     NodeInfo,
 )
@@ -25,38 +23,30 @@ def get_cluster(reading: Reading, _: GetCluster) -> ClusterDescribed:
     """Nodes and disks as registered, merged with what heartbeats say."""
     disks = _disks_by_node(reading)
     nodes = tuple(
-        _describe(node, url, zone, reading.soft.nodes.get(node), disks.get(node, []))
+        _describe(reading, (node, url, zone), disks.get(node, []))
         for node, url, zone in reading.db.execute("SELECT node, url, zone FROM nodes ORDER BY node")
     )
     large = reading.number("total_inline_bytes") > INLINE_TOTAL_LARGE_BYTES
     return ClusterDescribed(
-        cluster_id=reading.blob("cluster_id"),
+        # A cluster that is still being restored tells no id: it is not formed yet.
+        cluster_id=b"" if reading.number("restoring") else reading.blob("cluster_id"),
         catalog_key_wrapped=reading.blob("catalog_key_wrapped"),
         system_token_digest=reading.blob("system_token_digest"),
         keys_epoch=reading.number("keys_epoch"),
-        nodes=nodes,
+        nodes=tuple(node for node in nodes if _is_part(node)),
         admits_writes=reading.soft.admits_writes,
         inline_bytes_max=INLINE_BYTES_MAX_WHEN_LARGE if large else INLINE_BYTES_MAX,
         generation=reading.number("generation"),
-    )
-
-
-def find_access_key(reading: Reading, query: FindAccessKey) -> AccessKeyFound:
-    """A key as stored. Refuses NoSuchAccessKey when unknown or expired by catalog time."""
-    found = reading.db.execute(
-        "SELECT secret_sealed, scopes, buckets, expires_at_ms FROM access_keys"
-        " WHERE access_key = ?",
-        (query.access_key,),
-    ).fetchone()
-    if found is None or 0 < found[3] <= reading.number("catalog_time_ms"):
-        raise NoSuchAccessKey()
-    secret_sealed, scopes, buckets, expires_at_ms = found
-    return AccessKeyFound(
-        access_key=query.access_key,
-        secret_sealed=secret_sealed,
-        scopes=msgspec.json.decode(scopes, type=tuple[str, ...]),
-        buckets=msgspec.json.decode(buckets, type=tuple[str, ...]),
-        expires_at_ms=expires_at_ms,
+        frontends=reading.soft.frontends,
+        pruning=reading.soft.pruning,
+        healing=reading.soft.healing,
+        deletion=deletion_state(
+            reading.db,
+            generation=reading.number("generation"),
+            frozen=reading.number("frozen") == 1,
+            restored_at_ms=reading.number("restored_at_ms"),
+        ),
+        paused=tuple(work for work in (REPAIRS, REBALANCING) if reading.number(f"{work}_paused")),
     )
 
 
@@ -84,6 +74,11 @@ def count_catalog(reading: Reading, _: CountCatalog) -> CatalogCounted:
         stored_bytes=reading.number("total_stored_bytes"),
         missing=missing,
         time_jumped=reading.number("time_jumped") == 1,
+        pruned_versions=reading.number("pruned_versions"),
+        pruned_markers=reading.number("pruned_markers"),
+        pruned_bytes=reading.number("pruned_bytes"),
+        moved_shards=reading.number("moved_shards"),
+        moved_bytes=reading.number("moved_bytes"),
     )
 
 
@@ -97,27 +92,33 @@ def _disks_by_node(reading: Reading) -> dict[str, list[tuple[int, bytes, str, in
     return disks
 
 
+def _is_part(node: NodeInfo) -> bool:
+    """A node without disks is none, but for one that is heard of and may get some."""
+    has_disks = any(disk.state != "removed" for disk in node.disks)
+    return has_disks or node.health in ("up", "suspect")
+
+
 def _describe(
-    node: str,
-    url: str,
-    zone: str,
-    soft: NodeSoft | None,
-    disks: list[tuple[int, bytes, str, int]],
+    reading: Reading, registered: tuple[str, str, str], disks: list[tuple[int, bytes, str, int]]
 ) -> NodeInfo:
-    heard = soft or NodeSoft(url=url, health="unknown", last_heartbeat_ms_ago=0)
+    node, url, zone = registered
+    unheard = NodeSoft(url=url, health="unknown", last_heartbeat_ms_ago=0)
+    heard = reading.soft.nodes.get(node) or unheard
     return NodeInfo(
         node=node,
         url=heard.url,
         zone=zone,
         health=heard.health,
         last_heartbeat_ms_ago=heard.last_heartbeat_ms_ago,
-        disks=tuple(_describe_disk(row, heard.disks.get(row[1])) for row in disks),
+        disks=tuple(_describe_disk(reading, row, heard) for row in disks),
     )
 
 
-def _describe_disk(row: tuple[int, bytes, str, int], soft: DiskSoft | None) -> DiskInfo:
+def _describe_disk(reading: Reading, row: tuple[int, bytes, str, int], heard: NodeSoft) -> DiskInfo:
     """A disk nobody has reported yet takes no writes."""
     disk, uuid, state, capacity_bytes = row
+    soft = heard.disks.get(uuid)
+    slot_count, slot_bytes = slots_on(reading.meta, disk)
     return DiskInfo(
         disk=disk,
         uuid=uuid,
@@ -126,4 +127,9 @@ def _describe_disk(row: tuple[int, bytes, str, int], soft: DiskSoft | None) -> D
         free_bytes=soft.free_bytes if soft else 0,
         writable=soft.writable if soft else False,
         problem=soft.problem if soft else "not reported yet",
+        census=soft.census if soft else None,
+        scrub=soft.scrub if soft else None,
+        is_silent=uuid in heard.silent_disks,
+        slot_count=slot_count,
+        slot_bytes=slot_bytes,
     )

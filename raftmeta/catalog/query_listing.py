@@ -21,6 +21,9 @@ from raftmeta.queries import (
     ObjectsListed,
     VersionsListed,
 )
+from raftmeta.timetravel import (
+    ListObjectsAt,
+)
 
 PAGE_ROWS_MAX = 10_000
 _LAST_CHARACTER = "\U0010ffff"
@@ -114,7 +117,7 @@ def _entries(
     while start is not None:
         jump = None
         for row in reading.db.execute(sql, (bucket, start, end, limit + 1)):
-            prefix = _common_prefix(row[0], query)
+            prefix = common_prefix(row[0], query)
             if prefix is None:
                 yield row[0], row
                 continue
@@ -130,12 +133,13 @@ def _begin(query: ListObjects) -> tuple[str, str | None]:
     """Where the page begins: at the prefix, behind a key, or past a whole common prefix."""
     if query.after < query.prefix or not query.after:
         return CURRENT_FROM, query.prefix
-    if _common_prefix(query.after, query) == query.after:
+    if common_prefix(query.after, query) == query.after:
         return CURRENT_FROM, successor(query.after)
     return CURRENT_AFTER, query.after
 
 
-def _common_prefix(key: str, query: ListObjects) -> str | None:
+def common_prefix(key: str, query: ListObjects | ListObjectsAt) -> str | None:
+    """The entry that stands for the key and its neighbours; None: the key is its own."""
     if not query.delimiter or not key.startswith(query.prefix):
         return None
     at = key.find(query.delimiter, len(query.prefix))
@@ -160,7 +164,8 @@ def _version_rows(reading: Reading, bucket: int, query: ListVersions, limit: int
 
 def _buckets(reading: Reading, where: str, arguments: tuple[str, ...]) -> tuple[BucketInfo, ...]:
     rows = reading.db.execute(
-        "SELECT name, created_at_ms, data_count, parity_count FROM buckets"
+        "SELECT name, created_at_ms, data_count, parity_count, keep_versions, used_bytes,"
+        " used_versions, quota_bytes, quota_versions FROM buckets"
         f" WHERE live = 1{where} ORDER BY name",
         arguments,
     )
@@ -169,6 +174,21 @@ def _buckets(reading: Reading, where: str, arguments: tuple[str, ...]) -> tuple[
             name=name,
             created_at_ms=created_at_ms,
             profile=None if data_count is None else Profile(data_count, parity_count),
+            keep_versions=keep_versions,
+            used_bytes=used_bytes,
+            used_versions=used_versions,
+            quota_bytes=quota_bytes,
+            quota_versions=quota_versions,
         )
-        for name, created_at_ms, data_count, parity_count in rows
+        for (
+            name,
+            created_at_ms,
+            data_count,
+            parity_count,
+            keep_versions,
+            used_bytes,
+            used_versions,
+            quota_bytes,
+            quota_versions,
+        ) in rows
     )

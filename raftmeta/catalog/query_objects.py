@@ -1,11 +1,13 @@
 """Finding versions and where their bytes lie."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from osscore.errors import NoSuchKey, NoSuchVersion
 from osscore.model import Coding, CodingKind, Profile, Segment, Stripe, unpack_slots
 from osscore.names import StripeId
-from raftmeta.catalog import versions
+from osscore.times import iso_time
+from raftmeta.catalog import past, versions
 from raftmeta.catalog.reading import Reading
 from raftmeta.catalog.stripes import unpack_u32
 from raftmeta.queries import (
@@ -20,11 +22,15 @@ from raftmeta.queries import (
 _SEGMENTS_MAX = 1000
 _VERSIONS_MAX = 1000
 
+STRIPE_COLUMNS = (
+    "s.row, s.stripe, s.profile_data, s.profile_parity, s.plain_bytes, s.stored_bytes,"
+    " s.stored_crc, s.frames, s.coding_kind, s.coding_data, s.coding_parity, s.shard_bytes,"
+    " s.shard_crcs, s.slots"
+)
+
 # The segment that holds byte `first` begins at or before it; those after it follow.
 SEGMENTS = (
-    "SELECT g.start, g.length, g.stripe_offset, s.row, s.stripe, s.profile_data,"
-    " s.profile_parity, s.plain_bytes, s.stored_bytes, s.stored_crc, s.frames, s.coding_kind,"
-    " s.coding_data, s.coding_parity, s.shard_bytes, s.shard_crcs, s.slots"
+    f"SELECT g.start, g.length, g.stripe_offset, {STRIPE_COLUMNS}"
     " FROM segments g JOIN stripes s ON s.row = g.stripe_row"
     " WHERE g.manifest = ?1 AND g.start <= ?3 AND g.start >= COALESCE("
     "  (SELECT MAX(start) FROM segments WHERE manifest = ?1 AND start <= ?2), 0)"
@@ -87,10 +93,31 @@ def _find_row(reading: Reading, bucket: int, query: FindObject) -> versions.Row:
         return versions.exact(
             reading.db, bucket, query.key, number=query.number, version_id=query.version_id
         )
+    if query.at_ms:
+        return _row_at(reading, bucket, query)
     row = versions.newest(reading.db, bucket, query.key)
     if row is None or versions.is_marker(row):
         raise NoSuchKey(f"There is no object {query.key[:80]!r}.")
     return row
+
+
+def _row_at(reading: Reading, bucket: int, query: FindObject) -> versions.Row:
+    state = past.state_at(reading.db, bucket, query.key, query.at_ms)
+    if state.row is not None:
+        return state.row
+    what, when = f"object {query.key[:80]!r}", iso_time(query.at_ms)
+    if state.was is past.Was.ABSENT:
+        raise NoSuchKey(f"There was no {what} at {when}.")
+    if state.was is past.Was.UNKNOWN:
+        raise NoSuchVersion(
+            f"What {what} was at {when} cannot be told: too many of its versions and delete"
+            " markers were removed since."
+        )
+    which = f"Version {state.number}" if state.number else "A version"
+    raise NoSuchVersion(
+        f"{which} of {what} was current at {when}, and was removed since: pruned, expired or"
+        " deleted for good."
+    )
 
 
 def _last(last: int, size_bytes: int) -> int:
@@ -107,10 +134,11 @@ def _segments(
 
 def _segment(row: tuple[Any, ...]) -> Segment:
     start, length, offset, *stripe = row
-    return Segment(start=start, length=length, offset=offset, stripe=_stripe(stripe))
+    return Segment(start=start, length=length, offset=offset, stripe=stripe_of(stripe))
 
 
-def _stripe(columns: list[Any]) -> Stripe:
+def stripe_of(columns: Sequence[Any]) -> Stripe:
+    """A row of STRIPE_COLUMNS as its struct."""
     (row, stripe, profile_data, profile_parity, plain_bytes, stored_bytes, stored_crc) = columns[:7]
     (frames, kind, data_count, parity_count, shard_bytes, shard_crcs, slots) = columns[7:]
     return Stripe(

@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from raftmeta.healing import HealingState
+from raftmeta.queries import FrontendInfo, PruningState
+from raftmeta.upkeep import DiskCensus, DiskScrub
+
 
 @dataclass(frozen=True, slots=True)
 class DiskSoft:
@@ -12,24 +16,32 @@ class DiskSoft:
     free_bytes: int
     writable: bool
     problem: str = ""
+    census: DiskCensus | None = None
+    scrub: DiskScrub | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSoft:
     """One blob daemon: the leader's judgement and its last heartbeat.
 
-    `health`: up, suspect, down, unknown. `disks` by uuid.
+    `health`: up, suspect, down, unknown. `disks` by uuid. `silent_disks`: uuids of those that
+    are not heard of, be it that their node beats without them.
     """
 
     url: str
     health: str
     last_heartbeat_ms_ago: int
     disks: Mapping[bytes, DiskSoft] = field(default_factory=dict)
+    silent_disks: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class SoftState:
-    """All nodes by id, and whether metanodes have room for writes (SAFETY rule 14)."""
+    """All nodes by id, the frontends, whether metanodes have room for writes (SAFETY rule 14),
+    how far pruning is, and how healing."""
 
     nodes: Mapping[str, NodeSoft] = field(default_factory=dict)
     admits_writes: bool = True
+    frontends: tuple[FrontendInfo, ...] = ()
+    pruning: PruningState | None = None
+    healing: HealingState | None = None

@@ -138,6 +138,15 @@ def trash_shards(
     return len(rows)
 
 
+def count_slots(
+    tx: Transaction, slots: Iterable[Slot], shard_bytes: int, *, is_gone: bool = False
+) -> None:
+    """These slots of one stripe name their disks from now on, or no longer."""
+    sign = -1 if is_gone else 1
+    for slot in slots:
+        tx.meta.count_slots(slot.disk, count=sign, size_bytes=sign * shard_bytes)
+
+
 def offer_if_free(tx: Transaction, row: int) -> None:
     """Let a healthy living stripe hold its dedup key again unless another does."""
     tx.db.execute(
@@ -204,6 +213,8 @@ def _check_never_named(tx: Transaction, stripe: StripeId) -> None:
     born_ms = birth_ms(stripe)
     if born_ms + tx.meta.number("gc_grace_ms") < tx.time_ms:
         raise StaleStripe()
+    if born_ms < tx.meta.number("restored_at_ms"):
+        raise StaleStripe("The stripe's birth lies before the catalog was restored.")
     if born_ms > tx.time_ms:
         raise StaleStripe("The stripe's birth lies ahead of catalog time; write it again.")
     named = tx.db.execute(
@@ -275,19 +286,20 @@ def _insert(tx: Transaction, draft: StripeDraft, slots: list[Slot]) -> int:
             pack_u32(draft.shard_crcs),
             pack_slots(slots),
             sum(slot.state != SlotState.GOOD for slot in slots),
-            int(_under_spread(tx, coding, profile, slots)),
+            int(under_spread(tx, coding, profile, slots)),
         ),
     )
     tx.db.executemany(
         "INSERT INTO slots_by_disk (disk, stripe_row) VALUES (?, ?)",
         [(disk, row) for disk in sorted({slot.disk for slot in slots})],
     )
+    count_slots(tx, slots, draft.shard_bytes)
     tx.meta.add("total_stripes", 1)
     tx.meta.add("total_stored_bytes", draft.shard_bytes * coding.shard_count)
     return row
 
 
-def _under_spread(tx: Transaction, coding: Coding, profile: Profile, slots: list[Slot]) -> bool:
+def under_spread(tx: Transaction, coding: Coding, profile: Profile, slots: Sequence[Slot]) -> bool:
     """SAFETY rule 8: replicas, or several shards on a node, are spread again later."""
     disks = tx.disks()
     nodes = {disks[slot.disk].node for slot in slots if slot.disk in disks}

@@ -13,7 +13,7 @@ import msgspec
 
 from osscore.errors import CorruptCatalog, NoSuchBucket, NoSuchKey, NoSuchVersion
 from osscore.model import ObjectAttributes, VersionInfo
-from raftmeta.catalog import manifests
+from raftmeta.catalog import manifests, removed, usage
 from raftmeta.catalog.transaction import Transaction
 
 COLUMNS = "key, number, id, is_marker, is_latest, created_at_ms, attributes, manifest"
@@ -97,13 +97,21 @@ def is_marker(row: Row) -> bool:
     return bool(row[3])
 
 
+def created_at_ms(row: Row) -> int:
+    """When a row of COLUMNS was made, by catalog time."""
+    return int(row[5])
+
+
 def parse_version_id(text: str) -> int:
     """The table id of a version_id; 0, which no version has, for anything else."""
     return int(text, 16) if _VERSION_ID.fullmatch(text) else 0
 
 
 def insert(tx: Transaction, bucket: int, key: str, new: NewVersion) -> tuple[int, int]:
-    """Put a version on top of a key; answers (number, id). Takes over `new.manifest`."""
+    """Put a version on top of a key; answers (number, id). Takes over `new.manifest`.
+
+    Refuses QuotaExceeded.
+    """
     number = _take_number(tx, bucket, key)
     id_ = tx.index << POSITION_BITS | tx.position
     tx.db.execute(
@@ -132,17 +140,29 @@ def insert(tx: Transaction, bucket: int, key: str, new: NewVersion) -> tuple[int
         tx.meta.add("total_inline_bytes", len(new.inline))
     tx.meta.add("total_markers" if new.is_marker else "total_versions", 1)
     tx.meta.add("total_logical_bytes", new.attributes.size_bytes)
+    if not new.is_marker:
+        usage.add(tx, bucket, new.attributes.size_bytes)
     return number, id_
 
 
-def remove(tx: Transaction, bucket: int, row: Row) -> None:
-    """Remove one version (a row of COLUMNS) for good; the newest left becomes the latest."""
-    key, _, id_, is_marker, _, _, attributes, manifest = row
+def remove(tx: Transaction, bucket: int, row: Row) -> int:
+    """Remove one version (a row of COLUMNS) for good; the newest left becomes the latest.
+
+    Answers how many rows that wrote at most.
+    """
+    key, number, id_, is_marker, _, made_at_ms, attributes, manifest = row
     tx.db.execute("DELETE FROM versions WHERE id = ?", (id_,))
+    removed.note(
+        tx, bucket, key, number=number, is_marker=bool(is_marker), created_at_ms=made_at_ms
+    )
     tx.meta.add("total_markers" if is_marker else "total_versions", -1)
-    tx.meta.add("total_logical_bytes", -_decode_attributes(attributes).size_bytes)
+    size_bytes = _decode_attributes(attributes).size_bytes
+    tx.meta.add("total_logical_bytes", -size_bytes)
+    if not is_marker:
+        usage.give_back(tx, bucket, size_bytes)
+    segment_count = 0
     if manifest:
-        manifests.release(tx, manifest)
+        segment_count = manifests.release(tx, manifest)
     elif not is_marker:
         inline = inline_body(tx.db, id_)
         tx.db.execute("DELETE FROM inline_bodies WHERE version = ?", (id_,))
@@ -153,6 +173,8 @@ def remove(tx: Transaction, bucket: int, row: Row) -> None:
         " SELECT MAX(number) FROM versions WHERE bucket = ? AND key = ?)",
         (bucket, key, bucket, key),
     )
+    # The version, its body or manifest and a grave, the latest; a segment and its stripe.
+    return 4 + removed.ROWS_PER_REMOVAL + 2 * segment_count
 
 
 def inline_body(db: sqlite3.Connection, id_: int) -> bytes:

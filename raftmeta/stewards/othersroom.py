@@ -36,9 +36,13 @@ class OthersRoom:
         self.allows_growth = True
 
     async def watch(
-        self, urls: Sequence[str], ask: Callable[[str], Awaitable[Told]], *, clock: Clock
+        self,
+        urls: Callable[[], Sequence[str]],
+        ask: Callable[[str], Awaitable[Told]],
+        *,
+        clock: Clock,
     ) -> None:
-        """Until cancelled: ask every other metanode, again and again."""
+        """Until cancelled: ask every other metanode there is by then, again and again."""
 
         async def one(url: str) -> bool | None:
             try:
@@ -47,6 +51,6 @@ class OthersRoom:
                 return None
 
         while True:
-            others = await asyncio.gather(*(one(url) for url in urls))
+            others = await asyncio.gather(*(one(url) for url in urls()))
             self.allows_growth = not would_lose_majority(others)
             await clock.sleep(PAUSE_S)

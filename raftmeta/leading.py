@@ -1,0 +1,249 @@
+"""What a metanode does while it leads: its stewards, begun and ended with a leadership."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from osscore.errors import OutcomeUnknown
+from ossd.clock import Clock
+from ossd.rpc import AioRpc
+from ossd.run import Stopper
+from raftmeta.client import read_status
+from raftmeta.commands import (
+    Collect,
+    Collected,
+    ConfirmTime,
+    Done,
+    PruneVersions,
+    Refused,
+    VersionsPruned,
+)
+from raftmeta.entries import AnyResult, Entry
+from raftmeta.healing import HealingState, JudgeDisk
+from raftmeta.moving import (
+    CloseTasks,
+    OpenTasks,
+    StripesOfDisk,
+    StripesPlanned,
+    TasksListed,
+    TasksOpened,
+)
+from raftmeta.nodes import NodeWatch
+from raftmeta.queries import (
+    BucketInfo,
+    BucketsListed,
+    CatalogCounted,
+    ClusterDescribed,
+    CountCatalog,
+    ListBuckets,
+    PrunableFound,
+    PruningState,
+)
+from raftmeta.questions import AnyQuery
+from raftmeta.stewards.collection import Collection
+from raftmeta.stewards.healing import Healing, HealingSeams
+from raftmeta.stewards.judging import Judging, Limits
+from raftmeta.stewards.othersroom import OthersRoom
+from raftmeta.stewards.pruning import Pruning
+from raftmeta.stewards.timekeeping import Timekeeping, gather_clocks
+from raftmeta.voter import Voter
+
+R = TypeVar("R")
+Unremembered = Collect | ConfirmTime | PruneVersions | JudgeDisk | OpenTasks | CloseTasks
+"""Commands that need no session: repeating one is harmless."""
+
+
+class Leading:
+    """Owns the stewards' tasks. `begin` and `end` may be called at every tick."""
+
+    def __init__(
+        self,
+        *,
+        rpc: AioRpc,
+        clock: Clock,
+        stopper: Stopper,
+        watch: NodeWatch,
+        grace_ms: int,
+        repair_delay_s: float,
+    ) -> None:
+        self._rpc = rpc
+        self._clock = clock
+        self._stopper = stopper
+        self._watch = watch
+        self._grace_ms = grace_ms
+        self._repair_delay_s = repair_delay_s
+        self._others_room = OthersRoom()
+        self._pruning: Pruning | None = None
+        self._judging: Judging | None = None
+        self._healing: Healing | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def allows_growth(self) -> bool:
+        """Whether enough of the other metanodes have room (SAFETY rule 14)."""
+        return self._others_room.allows_growth
+
+    @property
+    def pruning(self) -> PruningState | None:
+        """How far pruning is; None unless this metanode leads."""
+        if self._pruning is None:
+            return None
+        progress = self._pruning.progress
+        finished_s = progress.finished_at_s
+        ago_s = -1.0 if finished_s is None else self._clock.monotonic_s() - finished_s
+        return PruningState(
+            buckets=progress.buckets,
+            buckets_done=progress.buckets_done,
+            keys_visited=progress.keys_visited,
+            removed=progress.removed,
+            last_round_s_ago=ago_s,
+        )
+
+    @property
+    def healing(self) -> HealingState | None:
+        """What is to be healed; None unless this metanode leads."""
+        if self._judging is None or self._healing is None:
+            return None
+        return msgspec.structs.replace(self._healing.state, alarm=self._judging.alarm)
+
+    def begin(self, voter: Voter) -> None:
+        """Start the stewards unless they run."""
+        if self._tasks:
+            return
+        me = voter.identity.id
+
+        def urls() -> list[str]:
+            members = voter.replica.state.configuration.members
+            return [member.url for member in members if member.id != me]
+
+        self._others_room = OthersRoom()
+        ask = partial(read_status, self._rpc)
+        self._spawn(self._others_room.watch(urls, ask, clock=self._clock), "others-room")
+        self._spawn(self._collection(voter).run(), "collection")
+        self._spawn(self._timekeeping(voter, urls).run(), "timekeeping")
+        self._pruning = self._make_pruning(voter)
+        self._spawn(self._pruning.run(), "pruning")
+        self._judging = self._make_judging(voter)
+        self._spawn(self._judging.run(), "judging")
+        self._healing = self._make_healing(voter)
+        self._spawn(self._healing.run(), "healing")
+
+    async def end(self) -> None:
+        """Stop them and wait for their end."""
+        tasks, self._tasks = self._tasks, []
+        self._pruning = self._judging = self._healing = None
+        for task in tasks:
+            await end_task(task)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.append(self._stopper.tasks.spawn(work, name=name))
+
+    def _collection(self, voter: Voter) -> Collection:
+        return Collection(
+            count=voter.count,
+            propose=expecting(Collected, proposing(voter)),
+            clock=self._clock,
+            grace_ms=self._grace_ms,
+        )
+
+    def _timekeeping(self, voter: Voter, urls: Callable[[], list[str]]) -> Timekeeping:
+        return Timekeeping(
+            catalog_time_ms=lambda: voter.catalog.head.catalog_time_ms,
+            has_jumped=lambda: voter.count().time_jumped,
+            other_clocks_ms=lambda: gather_clocks(urls(), self._ask_clock),
+            propose=proposing(voter),
+            clock=self._clock,
+            grace_ms=self._grace_ms,
+        )
+
+    def _make_pruning(self, voter: Voter) -> Pruning:
+        async def buckets() -> Sequence[BucketInfo]:
+            return (await asking(voter, ListBuckets(), BucketsListed)).buckets
+
+        return Pruning(
+            buckets=buckets,
+            find=lambda query: asking(voter, query, PrunableFound),
+            propose=expecting(VersionsPruned, proposing(voter)),
+            clock=self._clock,
+        )
+
+    def _described(self, voter: Voter) -> ClusterDescribed:
+        return voter.describe(self._watch.soft_state(now_s=self._clock.monotonic_s()))
+
+    def _make_judging(self, voter: Voter) -> Judging:
+        async def is_repaired(disk: int) -> bool:
+            question = StripesOfDisk(disk=disk, limit=1)
+            return not (await asking(voter, question, StripesPlanned)).stripes
+
+        return Judging(
+            nodes=lambda: self._described(voter).nodes,
+            silences=self._watch.silences,
+            is_repaired=is_repaired,
+            propose=expecting(Done, proposing(voter)),
+            clock=self._clock,
+            limits=Limits(
+                suspect_s=self._watch.suspect_s,
+                down_s=self._watch.down_s,
+                lost_s=max(self._repair_delay_s, self._watch.down_s),
+            ),
+        )
+
+    def _make_healing(self, voter: Voter) -> Healing:
+        seams = HealingSeams(
+            described=lambda: self._described(voter),
+            count=lambda: asking(voter, CountCatalog(), CatalogCounted),
+            read=lambda query: asking(voter, query, StripesPlanned),
+            look_up=lambda query: asking(voter, query, StripesPlanned),
+            list_tasks=lambda query: asking(voter, query, TasksListed),
+            open_tasks=expecting(TasksOpened, proposing(voter)),
+            close_tasks=expecting(Done, proposing(voter)),
+        )
+        return Healing(seams, self._clock)
+
+    async def _ask_clock(self, url: str) -> int:
+        return (await read_status(self._rpc, url)).clock_ms
+
+
+def proposing(voter: Voter) -> Callable[[Unremembered], Awaitable[AnyResult]]:
+    """A function that has one command applied through this leader's own log."""
+
+    async def propose(command: Unremembered) -> AnyResult:
+        entry = Entry(session=0, seq=0, command=command)
+        return (await voter.propose([entry], admits_writes=True)).results[0]
+
+    return propose
+
+
+def expecting(
+    kind: type[R], propose: Callable[[Unremembered], Awaitable[AnyResult]]
+) -> Callable[[Unremembered], Awaitable[R]]:
+    """The same for commands with one kind of result; a refusal is raised."""
+
+    async def expect(command: Unremembered) -> R:
+        result = await propose(command)
+        if isinstance(result, Refused):
+            raise result.error()
+        if not isinstance(result, kind):
+            raise OutcomeUnknown(f"{type(command).__name__} answered {result}.")
+        return result
+
+    return expect
+
+
+async def asking(voter: Voter, query: AnyQuery, kind: type[R]) -> R:
+    """What this replica's catalog answers now. Raises the refusal."""
+    answer = await voter.ask(query)
+    if isinstance(answer, Refused):
+        raise answer.error()
+    assert isinstance(answer, kind)
+    return answer
+
+
+async def end_task(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task and wait for its end. What it raised is reported by its owner."""
+    if task is not None:
+        task.cancel()
+        await asyncio.wait({task})
