@@ -8,10 +8,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from blobd.config import BlobConfig
 from blobd.service import BlobDaemon, World
+from osscore.erasure import best_codec
 from osscore.errors import StoreError
 from ossd import logs
 from ossd.clock import SystemClock, system_random
@@ -55,9 +57,11 @@ async def _live(config: BlobConfig, secrets: ClusterSecrets, stopper: Stopper) -
         random=system_random,
         disk=SystemDisk(),
         rpc=rpc,
+        secrets=secrets,
         verifier=Verifier(secrets, clock),
         pid=os.getpid(),
         host=os.uname().nodename,
+        codec=cache(best_codec),
     )
     try:
         await BlobDaemon(config, world).run(stopper)

@@ -6,18 +6,28 @@ so what `get_shard` returns is what the daemon read and checked.
 """
 
 from collections.abc import Sequence
+from urllib.parse import urlencode
 
 import msgspec
 
 from blobd.wire import (
+    ADOPT,
     BATCH,
     BLOCK_CRCS_HEADER,
     CODING_HEADER,
     CRC_HEADER,
+    Adopt,
+    Adopted,
     BatchReply,
+    CensusAsked,
     InventoryPage,
+    Recheck,
+    Rechecked,
+    ScrubObeyed,
+    ScrubOrder,
     ShardOutcome,
     ShardPut,
+    SweepPage,
     coding_text,
     pack_batch,
     shard_path,
@@ -28,8 +38,15 @@ from osscore.model import BLOCK_BYTES, Coding, ShardIdentity
 from ossd.disk import Bytes
 from ossd.rpc import Reply, Rpc, check
 
+ADOPT_DEADLINE_S = 30 * 86400.0
+"""Bounded by whoever asks: as long as the frontend reads on, it may take."""
+
 _batch_reply = msgspec.msgpack.Decoder(BatchReply)
 _inventory_page = msgspec.msgpack.Decoder(InventoryPage)
+_rechecked = msgspec.msgpack.Decoder(Rechecked)
+_census_asked = msgspec.msgpack.Decoder(CensusAsked)
+_scrub_obeyed = msgspec.msgpack.Decoder(ScrubObeyed)
+_sweep_page = msgspec.msgpack.Decoder(SweepPage)
 
 
 class BlobClient:
@@ -89,7 +106,7 @@ class BlobClient:
         headers = _range_header(first, length)
         target = url + shard_path(disk_uuid, identity)
         reply = check(await self._rpc.call("GET", target, headers=headers, deadline_s=deadline_s))
-        _verify_blocks(reply, identity)
+        _verify_blocks(reply, f"Shard {identity.stripe.hex()}/{identity.index}/{identity.gen}")
         if length is not None and len(reply.body) > length:
             raise CorruptShard(f"A peer sent {len(reply.body)} bytes of a shard, not {length}.")
         return reply.body
@@ -150,6 +167,104 @@ class BlobClient:
         except msgspec.MsgspecError as error:
             raise OutcomeUnknown("A peer's inventory is not readable.") from error
 
+    async def recheck(
+        self, url: str, disk_uuid: bytes, rows: Sequence[int], *, deadline_s: float
+    ) -> Rechecked:
+        """Have the owner reread its shards of these stripes, RECHECK_ROWS_MAX at most, and tell
+        the catalog what it found. Repeating it is harmless.
+
+        Raises InvalidArgument, NoSuchNode, DiskRefused, NotReady, Overloaded, those of the
+        owner's way to the catalog, and those of the way there.
+        """
+        body = msgspec.msgpack.encode(Recheck(rows=tuple(rows)))
+        target = f"{url}/v1/disks/{disk_uuid.hex()}/recheck"
+        reply = check(
+            await self._rpc.call("POST", target, body=body, deadline_s=deadline_s, idempotent=True)
+        )
+        try:
+            return _rechecked.decode(reply.body)
+        except msgspec.MsgspecError as error:
+            raise OutcomeUnknown("A peer's answer to a hint is not readable.") from error
+
+    async def sweep(
+        self, url: str, disk_uuid: bytes, after: str, *, is_dry_run: bool, deadline_s: float
+    ) -> SweepPage:
+        """Have one page of a disk swept, behind the cursor `after` (a page's `next`).
+
+        Raises InvalidArgument, NoSuchNode, StaleOrder, DiskRefused, NotReady, DiskFailing and
+        those of the way.
+        """
+        # The cursor comes from whoever asked for the sweep: it must not become other arguments.
+        asked = urlencode({"after": after, "dry_run": int(is_dry_run)})
+        target = f"{url}/v1/disks/{disk_uuid.hex()}/sweep?{asked}"
+        reply = check(await self._rpc.call("POST", target, deadline_s=deadline_s, idempotent=True))
+        try:
+            return _sweep_page.decode(reply.body)
+        except msgspec.MsgspecError as error:
+            raise OutcomeUnknown("A peer's answer to a sweep is not readable.") from error
+
+    async def ask_census(self, url: str, disk_uuid: bytes, *, deadline_s: float) -> CensusAsked:
+        """Have a disk's slots and shards compared at once. Repeating it is harmless.
+
+        Raises NoSuchNode, DiskRefused, NotReady, DiskFailing and those of the way.
+        """
+        target = f"{url}/v1/disks/{disk_uuid.hex()}/census"
+        reply = check(await self._rpc.call("POST", target, deadline_s=deadline_s, idempotent=True))
+        try:
+            return _census_asked.decode(reply.body)
+        except msgspec.MsgspecError as error:
+            raise OutcomeUnknown("A peer's answer to a census is not readable.") from error
+
+    async def order_scrub(
+        self, url: str, disk_uuid: bytes, action: str, *, deadline_s: float
+    ) -> ScrubObeyed:
+        """Have a disk's scrub do one of SCRUB_ACTIONS. Repeating it is harmless.
+
+        Raises InvalidArgument, NoSuchNode, DiskRefused, NotReady, DiskFailing and those of the
+        way.
+        """
+        body = msgspec.msgpack.encode(ScrubOrder(action=action))
+        target = f"{url}/v1/disks/{disk_uuid.hex()}/scrub"
+        reply = check(
+            await self._rpc.call("POST", target, body=body, deadline_s=deadline_s, idempotent=True)
+        )
+        try:
+            return _scrub_obeyed.decode(reply.body)
+        except msgspec.MsgspecError as error:
+            raise OutcomeUnknown("A peer's answer to a scrub is not readable.") from error
+
+    async def get_temp_piece(
+        self, url: str, temp: bytes, number: int, *, deadline_s: float
+    ) -> bytes:
+        """Piece `number` of a temp, verified.
+
+        Raises NoSuchUpload, NoSuchShard (it has no such piece), CorruptShard, DiskFailing,
+        Overloaded and those of the way.
+        """
+        target = f"{url}/v1/temps/{temp.hex()}/pieces/{number}"
+        reply = check(await self._rpc.call("GET", target, deadline_s=deadline_s))
+        _verify_blocks(reply, f"Piece {number} of {temp.hex()}")
+        return reply.body
+
+    async def ask_to_adopt(self, url: str, adopt: Adopt) -> Adopted:
+        """Have the frontend at `url` take in a temp of ours; takes as long as it takes.
+
+        Asking again is harmless. Raises what a PUT would and those of the way.
+        """
+        reply = check(
+            await self._rpc.call(
+                "POST",
+                url + ADOPT,
+                body=msgspec.msgpack.encode(adopt),
+                deadline_s=ADOPT_DEADLINE_S,
+                idempotent=True,
+            )
+        )
+        try:
+            return msgspec.msgpack.decode(reply.body, type=Adopted)
+        except msgspec.MsgspecError as error:
+            raise OutcomeUnknown("A frontend's answer to an adoption is not readable.") from error
+
 
 def _range_header(first: int, length: int | None) -> dict[str, str]:
     if length is not None:
@@ -157,11 +272,9 @@ def _range_header(first: int, length: int | None) -> dict[str, str]:
     return {"Range": f"bytes={first}-"} if first else {}
 
 
-def _verify_blocks(reply: Reply, identity: ShardIdentity) -> None:
+def _verify_blocks(reply: Reply, what: str) -> None:
     """Recheck every 64 KiB (SAFETY rule 6): TCP's own checksum misses what memory flips."""
     listed = reply.headers.get(BLOCK_CRCS_HEADER, "")
     found = "".join(f"{crc:08x}" for crc in crc32c_blocks(reply.body, BLOCK_BYTES))
     if listed.lower() != found:
-        raise CorruptShard(
-            f"Shard {identity.stripe.hex()}/{identity.index}/{identity.gen} arrived damaged."
-        )
+        raise CorruptShard(f"{what} arrived damaged.")

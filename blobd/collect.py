@@ -6,17 +6,19 @@
 
 Both are orders of the catalog, read linearizably, and both carry (generation, applied
 index): the disk remembers the highest on disk before it obeys and refuses lower ones
-(SAFETY rule 16). A refused or unregistered disk deletes nothing.
+(SAFETY rule 16). A refused or unregistered disk deletes nothing, nor does one that has not
+registered with the generation that orders: its number may be another disk's there.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from blobd.disks import DataDisk
 from blobd.record import identity_key
-from osscore.errors import StaleOrder, StoreError
+from blobd.wire import ShardCount, SweepPage
+from osscore.errors import NotReady, StaleOrder, StoreError
 from osscore.model import ShardIdentity
 from osscore.names import birth_ms
 from ossd.clock import Clock
@@ -67,6 +69,11 @@ class Collector:
         self.deleted_count = 0
         self.compacted_bytes = 0
 
+    @property
+    def disk(self) -> DataDisk:
+        """What it collects on."""
+        return self._disk
+
     async def run(self) -> None:
         """Round after round; what fails is logged and tried again in the next."""
         while True:
@@ -81,14 +88,15 @@ class Collector:
         """
         done_count = 0
         while True:
+            number, granted_by = self._disk.number, self._disk.generation
             head, read = await self._meta.query_with_head(
-                ReadTrash(disk=self._disk.number, limit=TRASH_ROWS), TrashRead
+                ReadTrash(disk=number, limit=TRASH_ROWS), TrashRead
             )
             if not read.rows:
                 return done_count
-            await self._delete(head, [row.identity for row in read.rows])
+            await self._delete(head, [row.identity for row in read.rows], granted_by)
             rows = tuple(row.row for row in read.rows)
-            await self._meta.propose(TrashDone(disk=self._disk.number, rows=rows), Done)
+            await self._meta.propose(TrashDone(disk=number, rows=rows), Done)
             done_count += len(rows)
 
     async def sweep(self, pages: int = SWEEP_PAGES_PER_ROUND) -> int:
@@ -98,15 +106,41 @@ class Collector:
         """
         deleted_count = 0
         for _ in range(pages):
-            rows = await asyncio.to_thread(
-                self._disk.store.inventory, self._sweep_after, SWEEP_PAGE
-            )
-            deleted_count += await self._delete_unwanted([identity for identity, *_ in rows])
-            if len(rows) < SWEEP_PAGE:
-                self._sweep_after = b""
+            page = await self.sweep_page(self._sweep_after)
+            deleted_count += page.removed.shards
+            self._sweep_after = bytes.fromhex(page.next)
+            if not page.next:
                 break
-            self._sweep_after = identity_key(rows[-1][0])
         return deleted_count
+
+    async def sweep_page(
+        self, after: bytes, *, is_dry_run: bool = False, tells_shared: bool = False
+    ) -> SweepPage:
+        """Look at one page of the inventory, behind the identity `after`; delete what nobody
+        can name any more unless `is_dry_run`. Raises like empty_trash."""
+        rows = await asyncio.to_thread(self._disk.store.inventory, after, SWEEP_PAGE)
+        sizes = {identity: size_bytes for identity, size_bytes, _ in rows}
+        # Only those past their grace by the catalog time seen last are asked about.
+        horizon_ms = self._meta.catalog_time_ms - self._grace_ms
+        old = {identity for identity in sizes if birth_ms(identity.stripe) < horizon_ms}
+        removed: set[ShardIdentity] = set()
+        shared: set[ShardIdentity] = set()
+        if old:
+            granted_by = self._disk.generation
+            head, unwanted = await self._find_unwanted(old, tells_shared=tells_shared)
+            # Only what was asked about: an answer can never make this disk delete more.
+            removed = old & set(unwanted.identities)
+            shared = old & set(unwanted.shared)
+            if removed and not is_dry_run:
+                await self._delete(head, list(removed), granted_by)
+        return SweepPage(
+            examined=_count(sizes, sizes),
+            young=_count(sizes, sizes.keys() - old),
+            kept=_count(sizes, old - removed),
+            shared=_count(sizes, shared),
+            removed=_count(sizes, removed),
+            next=identity_key(rows[-1][0]).hex() if len(rows) == SWEEP_PAGE else "",
+        )
 
     async def compact(self) -> int:
         """Rewrite mostly dead volumes until none is left, at a bounded rate; answers bytes."""
@@ -131,28 +165,38 @@ class Collector:
         except (StoreError, OSError) as error:
             log.warning("collect_paused", extra={"reason": str(error), **self._where()})
 
-    async def _delete(self, head: QueryHead, identities: Sequence[ShardIdentity]) -> int:
-        """Obey one order. The order is on the disk before the first shard goes."""
+    async def _delete(
+        self, head: QueryHead, identities: Sequence[ShardIdentity], granted_by: int
+    ) -> int:
+        """Obey one order. The order is on the disk before the first shard goes. `granted_by`:
+        the generation that gave the disk the number which it was asked for under."""
         store = self._disk.writable_store
+        if head.generation > granted_by:
+            raise NotReady(f"The disk is not registered with generation {head.generation} yet.")
         await self._disk.keep_order((head.generation, head.applied_index))
         deleted_count = await store.delete(identities)
         self.deleted_count += deleted_count
         return deleted_count
 
-    async def _delete_unwanted(self, held: Sequence[ShardIdentity]) -> int:
-        """Ask only about shards past their grace by the catalog time seen last."""
-        grace_ms = int(self._settings.grace_s * 1000)
-        horizon_ms = self._meta.catalog_time_ms - grace_ms
-        old = tuple(identity for identity in held if birth_ms(identity.stripe) < horizon_ms)
-        if not old:
-            return 0
-        head, unwanted = await self._meta.query_with_head(
-            FindUnwanted(disk=self._disk.number, grace_ms=grace_ms, identities=old), Unwanted
+    async def _find_unwanted(
+        self, old: Iterable[ShardIdentity], *, tells_shared: bool
+    ) -> tuple[QueryHead, Unwanted]:
+        query = FindUnwanted(
+            disk=self._disk.number,
+            grace_ms=self._grace_ms,
+            identities=tuple(old),
+            tells_shared=tells_shared,
         )
-        # Only what was asked about: an answer can never make this disk delete more.
-        asked = set(old)
-        orders = [identity for identity in unwanted.identities if identity in asked]
-        return await self._delete(head, orders) if orders else 0
+        return await self._meta.query_with_head(query, Unwanted)
+
+    @property
+    def _grace_ms(self) -> int:
+        return int(self._settings.grace_s * 1000)
 
     def _where(self) -> dict[str, object]:
         return {"disk": self._disk.number, "folder": str(self._disk.folder)}
+
+
+def _count(sizes: Mapping[ShardIdentity, int], identities: Iterable[ShardIdentity]) -> ShardCount:
+    found = [sizes[identity] for identity in identities]
+    return ShardCount(len(found), sum(found))

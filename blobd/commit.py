@@ -34,13 +34,14 @@ FRESH_ROWS_MAX = 200_000
 
 
 class Put(NamedTuple):
-    """Store a shard; `crc` and `block_crcs` are known to be those of `body`."""
+    """Store a shard, or what `type` says; `crc`, `block_crcs` are known to be those of `body`."""
 
     key: bytes
     coding: Coding
     body: Bytes
     crc: int
     block_crcs: tuple[int, ...]
+    type: RecordType = RecordType.SHARD
 
     @property
     def size_bytes(self) -> int:
@@ -228,7 +229,7 @@ class Committer:
         if self._index.fresh_count > FRESH_ROWS_MAX:
             return DiskFailing("The index of this disk cannot be written.")
         header = Header(
-            type=RecordType.SHARD,
+            type=put.type,
             key=put.key,
             coding=put.coding,
             body_bytes=len(put.body),

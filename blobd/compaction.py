@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from blobd.commit import Move
 from blobd.index import Change, Index, IndexUnusable, Location, State
 from blobd.reading import describes, read_record
-from blobd.record import ENTRY_BYTES, RecordType, record_bytes
+from blobd.record import ENTRY_BYTES, LIVE_TYPES, RecordType, record_bytes
 from blobd.room import Room, StoreSettings
 from blobd.volume import body_intact, lists, read_contents, read_header
 from blobd.volumefiles import VolumeFiles, VolumeGone, VolumeInfo
@@ -125,14 +125,14 @@ class Compactor:
     def _confirm_dead(self, volume: int) -> None:
         """Ask the volumes, not the index alone, before bytes are given up.
 
-        Each shard listed must have a record elsewhere: a copy, a replacement or a tombstone.
+        Each record listed must have a record elsewhere: a copy, a replacement or a tombstone.
         """
         with self._files.reading(volume) as (file, salt):
             entries = read_contents(file, salt).entries
         gone = {entry.key for entry in entries if entry.type == RecordType.TOMBSTONE}
         gone |= self._lost
         for entry in entries:
-            if entry.type != RecordType.SHARD or entry.key in gone:
+            if entry.type not in LIVE_TYPES or entry.key in gone:
                 continue
             location = self._index.find(entry.key)
             if location is None or not self._is_there(entry.key, location):
@@ -152,10 +152,10 @@ class Compactor:
         """The live part of a volume, or None if it is not worth a rewrite."""
         number = info.name.number
         use = self._index.use.get(number)
-        if use is None or (use.shard_count == 0 and use.tombstone_count == 0):
+        if use is None or (use.live_count == 0 and use.tombstone_count == 0):
             return 0.0
         limit = self._settings.live_fraction_min * info.size_bytes
-        live_bytes = use.shard_bytes + use.shard_count * ENTRY_BYTES
+        live_bytes = use.live_bytes + use.live_count * ENTRY_BYTES
         if live_bytes >= limit:
             return None
         if use.tombstone_count:

@@ -3,6 +3,7 @@
 import msgspec
 
 from osscore.errors import InvalidArgument
+from raftmeta.commands import UPLOAD_LIFE_S_MAX
 
 MIB = 1024 * 1024
 
@@ -34,11 +35,17 @@ class BlobConfig(msgspec.Struct, frozen=True, kw_only=True):
     # Bound on what the scrub reads of each disk, and its rest between two passes.
     scrub_bytes_per_s: int = 20_000_000
     scrub_rest_s: float = 3600.0
+    # Bound on what repair, drain and rebalance write to each disk.
+    repair_bytes_per_s: int = 32_000_000
+    # Rest of each disk between two comparisons of its shards with the catalog.
+    census_interval_s: float = 300.0
     # Bound on what compaction moves on each disk.
     compact_bytes_per_s: int = 50_000_000
     # Bound on shard bodies held in memory, and how long a request waits for its part.
     bodies_bytes: int = 64 * MIB
     bodies_wait_s: float = 5.0
+    # How long an upload sent straight to this daemon may wait to be confirmed.
+    temp_expiry_s: float = 3600.0
     # How long requests under way may take after SIGTERM.
     drain_s: float = 20.0
     # Form of the log lines: json or text.
@@ -49,9 +56,20 @@ class BlobConfig(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("id", "data", "metanodes", "cluster_secret"):
             if not getattr(self, name):
                 raise InvalidArgument(f"`{name}` must not be empty.")
-        for name in ("heartbeat_s", "volume_bytes", "scrub_bytes_per_s", "compact_bytes_per_s"):
+        for name in (
+            "heartbeat_s",
+            "volume_bytes",
+            "scrub_bytes_per_s",
+            "census_interval_s",
+            "compact_bytes_per_s",
+            "repair_bytes_per_s",
+            "temp_expiry_s",
+        ):
             if getattr(self, name) <= 0:
                 raise InvalidArgument(f"`{name}` must be greater than 0.")
+        for name in ("temp_expiry_s",):
+            if getattr(self, name) > UPLOAD_LIFE_S_MAX:
+                raise InvalidArgument(f"`{name}` is at most {UPLOAD_LIFE_S_MAX} s, 399 days.")
         if self.bodies_bytes < 16 * MIB:
             raise InvalidArgument("`bodies_bytes` must be at least 16 MiB.")
         if self.gc_grace_s < 0:

@@ -35,7 +35,8 @@ OpenStore = Callable[[Path], ShardStore]
 class DataDisk:
     """One data folder.
 
-    `number`: the catalog's number, 0 until granted.
+    `number`: the catalog's number, 0 until granted. `generation`: of the catalog that granted
+    it; a restored one may give that number to another disk.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class DataDisk:
     ) -> None:
         self.folder = folder
         self.number = 0
+        self.generation = 0
         self._disk = disk
         self._lock = lock
         self._may_open = lock is not None or may_read_unlocked
@@ -152,6 +154,20 @@ class DataDisk:
         Raises StaleOrder if this disk has seen a higher one, OSError.
         """
         await self._change_label(lambda label: label.raised(order))
+
+    async def obey(self, generation: int) -> None:
+        """From now on orders of earlier generations of the catalog are refused, also those of a
+        lost cluster that comes back (SAFETY rule 16); durable on return. Raises OSError."""
+        await self._change_label(
+            lambda label: replace(label, order=max(label.order, (generation, 0)))
+        )
+        self.generation = generation
+
+    def require_generation(self, generation: int) -> None:
+        """Raises NotReady unless this disk is registered with that generation of the catalog:
+        under another its number may be another disk's."""
+        if generation != self.generation:
+            raise NotReady(f"The disk is not registered with generation {generation} yet.")
 
     async def close(self) -> None:
         """Close the store and let the folder go."""

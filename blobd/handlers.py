@@ -6,13 +6,13 @@ them when the disk is done with them and the answer has left (SAFETY rule 25).
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from blobd.disks import Disks
-from blobd.record import KEY_BYTES, identity_key
+from blobd.record import KEY_BYTES, identity_key, is_temp
 from blobd.shardstore import ShardStore
 from blobd.times import ShardTimes
 from blobd.wire import (
@@ -20,13 +20,20 @@ from blobd.wire import (
     BLOCK_CRCS_HEADER,
     CODING_HEADER,
     CRC_HEADER,
+    RECHECK_ROWS_MAX,
     SHARD_BYTES_MAX,
     BatchReply,
+    CensusAsked,
     InventoryPage,
     InventoryRow,
+    Recheck,
+    Rechecked,
+    ScrubObeyed,
+    ScrubOrder,
     ShardOutcome,
     ShardPut,
     Status,
+    SweepPage,
     parse_coding,
     unpack_batch,
 )
@@ -62,6 +69,14 @@ class Shared:
     budget: ByteBudget
     times: ShardTimes
     status: Callable[[], Status]
+    recheck: Callable[[bytes, Sequence[int]], Awaitable[Rechecked]]
+    """Of which disk, which stripes' rows."""
+    sweep: Callable[[bytes, bytes, bool], Awaitable[SweepPage]]
+    """Of which disk, behind which identity, and whether it is a dry run."""
+    ask_census: Callable[[bytes], int]
+    """Of which disk; answers when that was."""
+    order_scrub: Callable[[bytes, str], Awaitable[int]]
+    """Of which disk, and what to do; answers when it began."""
 
 
 def routes(shared: Shared) -> list[Any]:
@@ -71,11 +86,15 @@ def routes(shared: Shared) -> list[Any]:
         (_DISK + r"/shards/([0-9a-f]{32})/(\d{1,3})/(\d{1,20})", ShardHandler, given),
         (r"/v1/shards", BatchHandler, given),
         (_DISK + r"/inventory", InventoryHandler, given),
+        (_DISK + r"/recheck", RecheckHandler, given),
+        (_DISK + r"/sweep", SweepHandler, given),
+        (_DISK + r"/census", CensusHandler, given),
+        (_DISK + r"/scrub", ScrubHandler, given),
         (r"/v1/status", StatusHandler, given),
     ]
 
 
-class _Bounded(InternalHandler):
+class BoundedHandler(InternalHandler):
     """A signed request whose body is counted against the budget from its headers on."""
 
     api = "shards"
@@ -121,7 +140,7 @@ class _Bounded(InternalHandler):
         self.body = b""
 
 
-class ShardHandler(_Bounded):
+class ShardHandler(BoundedHandler):
     """One shard on one disk."""
 
     body_bytes_max = SHARD_BYTES_MAX
@@ -172,7 +191,7 @@ class ShardHandler(_Bounded):
         self.set_header(CRC_HEADER, f"{crc:08x}")
 
 
-class BatchHandler(_Bounded):
+class BatchHandler(BoundedHandler):
     """Several shards of this daemon in one request."""
 
     body_bytes_max = BATCH_BYTES_MAX + _BATCH_HEADS_BYTES_MAX
@@ -216,7 +235,7 @@ class BatchHandler(_Bounded):
         return [outcome or _outcome(next(remaining)) for outcome in outcomes]
 
 
-class InventoryHandler(_Bounded):
+class InventoryHandler(BoundedHandler):
     """What a disk holds."""
 
     async def get(self, disk: str) -> None:
@@ -229,7 +248,46 @@ class InventoryHandler(_Bounded):
         self.reply(InventoryPage(rows=tuple(InventoryRow(*row) for row in rows), next=end))
 
 
-class StatusHandler(_Bounded):
+class RecheckHandler(BoundedHandler):
+    """A hint that shards of this disk may not be what the catalog believes."""
+
+    async def post(self, disk: str) -> None:
+        """Reread them now."""
+        rows = self.decode(Recheck).rows
+        if not 1 <= len(rows) <= RECHECK_ROWS_MAX or not all(0 < row < 2**63 for row in rows):
+            raise InvalidArgument(f"A hint names 1 to {RECHECK_ROWS_MAX} rows of stripes.")
+        self.reply(await self.shared.recheck(bytes.fromhex(disk), rows))
+
+
+class SweepHandler(BoundedHandler):
+    """The disk looked through for shards that nobody can name any more."""
+
+    async def post(self, disk: str) -> None:
+        """One page, behind `after`."""
+        after = parse_cursor(self.get_query_argument("after", ""))
+        is_dry_run = self.get_query_argument("dry_run", "0") != "0"
+        self.reply(await self.shared.sweep(bytes.fromhex(disk), after, is_dry_run))
+
+
+class CensusHandler(BoundedHandler):
+    """The disk compared with the catalog."""
+
+    async def post(self, disk: str) -> None:
+        """Have it begin; what it finds is told by heartbeats."""
+        self.reply(CensusAsked(asked_at_ms=self.shared.ask_census(bytes.fromhex(disk))))
+
+
+class ScrubHandler(BoundedHandler):
+    """The rereading of a disk."""
+
+    async def post(self, disk: str) -> None:
+        """Begin a pass, pause or go on; how it goes is told by heartbeats."""
+        action = self.decode(ScrubOrder).action
+        began_at_ms = await self.shared.order_scrub(bytes.fromhex(disk), action)
+        self.reply(ScrubObeyed(began_at_ms=began_at_ms))
+
+
+class StatusHandler(BoundedHandler):
     """The daemon and its disks, for people and `ossctl`."""
 
     async def get(self) -> None:
@@ -250,7 +308,7 @@ def parse_identity(stripe: str, index: str, gen: str) -> ShardIdentity:
 def check_identity(identity: ShardIdentity) -> None:
     """Raises InvalidArgument unless a record can carry that identity."""
     fits = len(identity.stripe) == 16 and 0 <= identity.index < 256 and 0 <= identity.gen < 2**63
-    if not fits:
+    if not fits or is_temp(identity.stripe):
         raise InvalidArgument("A shard has a stripe of 16 bytes, an index below 256 and a gen.")
 
 

@@ -5,6 +5,9 @@ SQLite below, to which they are flushed in batches, out of the way of acknowledg
 each volume it keeps how far it has been taken in (`scanned_to`); what lies behind is
 scanned at the next start. Lost or stale: rebuilt from the volumes (`blobd.recovery`).
 
+Records of temps (`blobd.record.is_temp`) lie behind all shards in the order of keys, so that
+one range of it is shards and nothing else.
+
 Plain sqlite3 with fixed statements: this is the hot path of every read. Only the tables are
 made through sqlite-utils (docs/adr/0007), loaded for that alone.
 """
@@ -17,13 +20,13 @@ from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from blobd.record import HEAD_BYTES, record_bytes
+from blobd.record import HEAD_BYTES, TEMP_MARK, is_temp, record_bytes
 from osscore.model import BLOCK_BYTES
 from ossd.lean_import import absent
 
 IN_MEMORY = Path(":memory:")
 """Index path for a store that rebuilds its index at each start."""
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 FLUSH_ROWS = 4096
 """Fresh rows above which a flush is due."""
 
@@ -42,7 +45,10 @@ _COLUMNS = "volume, offset, size_bytes, crc, state, since, target"
 _FIND = f"SELECT {_COLUMNS} FROM shards WHERE key = ?"
 _FIND_MANY = f"SELECT key, {_COLUMNS} FROM shards WHERE key IN"
 _FIND_MANY_KEYS = 64
-_PAGE = f"SELECT key, {_COLUMNS} FROM shards WHERE key > ? AND state != 2 ORDER BY key LIMIT ?"
+_PAGE = (
+    f"SELECT key, {_COLUMNS} FROM shards"
+    " WHERE key > ? AND key < ? AND state != 2 ORDER BY key LIMIT ?"
+)
 _IN_VOLUME = (
     f"SELECT key, {_COLUMNS} FROM shards WHERE volume = ? AND offset > ? ORDER BY offset LIMIT ?"
 )
@@ -52,7 +58,10 @@ _RECORD_BYTES = (
     f"(({HEAD_BYTES + 4} + 4 * ((size_bytes + {BLOCK_BYTES - 1}) / {BLOCK_BYTES}) + 7) / 8 * 8"
     " + (size_bytes + 7) / 8 * 8)"
 )
-_USE = f"SELECT volume, state = 2, COUNT(*), SUM({_RECORD_BYTES}) FROM shards GROUP BY 1, 2"
+_USE = (
+    f"SELECT volume, state = 2, key >= x'{TEMP_MARK.hex()}', COUNT(*), SUM({_RECORD_BYTES})"
+    " FROM shards GROUP BY 1, 2, 3"
+)
 
 
 class State(IntEnum):
@@ -104,11 +113,23 @@ class VolumeRow(NamedTuple):
 
 @dataclass(slots=True)
 class VolumeUse:
-    """What of a volume is needed: live shards, and tombstones in force."""
+    """What of a volume is needed: live shards, live records of temps, tombstones in force."""
 
     shard_count: int = 0
     shard_bytes: int = 0
+    temp_count: int = 0
+    temp_bytes: int = 0
     tombstone_count: int = 0
+
+    @property
+    def live_count(self) -> int:
+        """Records that compaction must keep, without tombstones."""
+        return self.shard_count + self.temp_count
+
+    @property
+    def live_bytes(self) -> int:
+        """What these take."""
+        return self.shard_bytes + self.temp_bytes
 
 
 class IndexUnusable(Exception):
@@ -223,9 +244,9 @@ class Index:
             for key, old, new in changes:
                 self._fresh[key] = new
                 if old is not None:
-                    self._count(old, -1)
+                    self._count(key, old, -1)
                 if new is not None:
-                    self._count(new, 1)
+                    self._count(key, new, 1)
             if volume is not None:
                 self.volumes[volume.number] = volume
                 self._stale_volumes.add(volume.number)
@@ -243,8 +264,8 @@ class Index:
             if self.find(key) != old:
                 return False
             self._fresh[key] = new
-            self._count(old, -1)
-            self._count(new, 1)
+            self._count(key, old, -1)
+            self._count(key, new, 1)
             return True
 
     def forget_volume(self, number: int) -> None:
@@ -275,17 +296,20 @@ class Index:
                     if self._fresh.get(key, location) is location:
                         self._fresh.pop(key, None)
 
-    def page(self, after: bytes, limit: int) -> list[tuple[bytes, Location]]:
-        """Up to `limit` shards behind key `after`, in order, without deleted ones.
+    def page(
+        self, after: bytes, limit: int, *, before: bytes = TEMP_MARK
+    ) -> list[tuple[bytes, Location]]:
+        """Up to `limit` records behind key `after`, in order, without deleted ones.
 
-        Fewer than `limit` only at the end. Raises IndexUnusable.
+        Only those in front of `before`: shards, unless told otherwise. Fewer than `limit`
+        only at the end. Raises IndexUnusable.
         """
         found: list[tuple[bytes, Location]] = []
         while len(found) < limit:
             wanted = limit - len(found)
             # Fresh rows first: what a flush moves meanwhile is then seen in SQLite.
-            fresh = {key: row for key, row in self._snapshot().items() if key > after}
-            stored = self._rows(_PAGE, (after, wanted))
+            fresh = {key: row for key, row in self._snapshot().items() if after < key < before}
+            stored = self._rows(_PAGE, (after, before, wanted))
             complete = len(stored) < wanted
             last = stored[-1][0] if stored else after
             together: dict[bytes, Location | None] = dict(stored)
@@ -309,10 +333,10 @@ class Index:
 
     def damaged(self, limit: int) -> list[bytes]:
         """Flushed keys of shards known to be damaged."""
-        sql = "SELECT key FROM shards WHERE state = 1 ORDER BY key LIMIT ?"
+        sql = "SELECT key FROM shards WHERE state = 1 AND key < ? ORDER BY key LIMIT ?"
         try:
             with self._read_lock:
-                return [key for (key,) in self._reader.execute(sql, (limit,))]
+                return [key for (key,) in self._reader.execute(sql, (TEMP_MARK, limit))]
         except sqlite3.Error as error:
             raise IndexUnusable(str(error)) from error
 
@@ -357,12 +381,15 @@ class Index:
             )
             self._writer.executemany("INSERT INTO volumes VALUES (?, ?, ?, ?, ?)", volumes)
 
-    def _count(self, location: Location | None, sign: int) -> None:
+    def _count(self, key: bytes, location: Location | None, sign: int) -> None:
         if location is None:
             return
         use = self.use.setdefault(location.volume, VolumeUse())
         if location.state == State.DELETED:
             use.tombstone_count += sign
+        elif is_temp(key):
+            use.temp_count += sign
+            use.temp_bytes += sign * record_bytes(location.size_bytes)
         else:
             use.shard_count += sign
             use.shard_bytes += sign * record_bytes(location.size_bytes)
@@ -378,10 +405,12 @@ class Index:
         ):
             row = VolumeRow(number, salt, scanned_to, bool(sealed), bool(foreign))
             self.volumes[number] = row
-        for volume, deleted, count, size_bytes in self._writer.execute(_USE):
+        for volume, deleted, temp, count, size_bytes in self._writer.execute(_USE):
             use = self.use.setdefault(volume, VolumeUse())
             if deleted:
-                use.tombstone_count = count
+                use.tombstone_count += count
+            elif temp:
+                use.temp_count, use.temp_bytes = count, size_bytes
             else:
                 use.shard_count, use.shard_bytes = count, size_bytes
 

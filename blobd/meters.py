@@ -8,7 +8,8 @@ from prometheus_client.registry import Collector as MetricsCollector
 
 from blobd.collect import Collector
 from blobd.disks import Disks
-from blobd.scrub import Scrubber
+from blobd.repair.mover import Mover
+from blobd.upkeep import Upkeep
 from osscore.errors import DiskFailing
 from ossd.budget import ByteBudget
 
@@ -20,8 +21,9 @@ class Parts:
     node: str
     disks: Disks
     budget: ByteBudget
+    upkeep: Upkeep
     collectors: list[Collector] = field(default_factory=list)
-    scrubbers: list[Scrubber] = field(default_factory=list)
+    movers: list[Mover] = field(default_factory=list)
 
 
 class DaemonMetrics(MetricsCollector):
@@ -34,6 +36,9 @@ class DaemonMetrics(MetricsCollector):
         """See prometheus_client."""
         yield from self._space()
         yield from self._work()
+        yield from self._moves()
+        yield from self._censuses()
+        yield from self._scrubs()
 
     def _space(self) -> Iterator[Metric]:
         node = self._parts.node
@@ -42,6 +47,7 @@ class DaemonMetrics(MetricsCollector):
         )
         free = _gauge("oss_disk_free_bytes", "Bytes that may still be written.")
         shards = _gauge("oss_shards", "Shards held.")
+        temps = _gauge("oss_temp_bytes", "Uploads of users that wait to be confirmed.")
         volumes = _gauge("oss_volume_count", "Volume files.")
         writable = _gauge("oss_disk_writable", "1 while the disk takes writes.")
         used_bytes = 0
@@ -55,12 +61,14 @@ class DaemonMetrics(MetricsCollector):
             used_bytes += stats.used_bytes
             free.add_metric(labels, stats.free_bytes)
             shards.add_metric(labels, stats.shards)
+            temps.add_metric(labels, stats.temp_bytes)
             volumes.add_metric(labels, stats.volumes)
         used.add_metric((node,), used_bytes)
-        yield from (used, free, shards, volumes, writable)
+        yield from (used, free, shards, temps, volumes, writable)
 
     def _work(self) -> Iterator[Metric]:
-        scrubbers, collectors = self._parts.scrubbers, self._parts.collectors
+        collectors = self._parts.collectors
+        scrubbers = [scrubber for _, scrubber in self._parts.upkeep.scrubbers]
         yield GaugeMetricFamily(
             "oss_bodies_bytes", "Bodies held in memory.", value=self._parts.budget.used_bytes
         )
@@ -68,6 +76,58 @@ class DaemonMetrics(MetricsCollector):
         yield _total("oss_collected_shards", "Deleted.", [c.deleted_count for c in collectors])
         yield _total("oss_scrub_bytes", "Reread.", [s.scrubbed_bytes for s in scrubbers])
         yield _total("oss_scrub_bad_shards", "Found bad.", [s.bad_count for s in scrubbers])
+        bad_temps = [scrubber.bad_temp_count for scrubber in scrubbers]
+        yield _total("oss_scrub_bad_temp_records", "Of temps, found bad.", bad_temps)
+
+    def _moves(self) -> Iterator[Metric]:
+        moved = [mover.moved for mover in self._parts.movers]
+        shards = CounterMetricFamily(
+            "oss_moved_shards", "Shards written by tasks.", labels=("how",)
+        )
+        size = CounterMetricFamily("oss_moved_bytes", "Bytes of these.", labels=("how",))
+        for how in ("rebuilt", "copied"):
+            shards.add_metric((how,), sum(getattr(each, f"{how}_shards") for each in moved))
+            size.add_metric((how,), sum(getattr(each, f"{how}_bytes") for each in moved))
+        yield from (shards, size)
+        yield _total("oss_moves_read_bytes", "Fetched for them.", [m.read_bytes for m in moved])
+        yield _total("oss_moves_failed", "Attempts that failed.", [m.failed_count for m in moved])
+        yield _total("oss_moves_useless", "Written in vain.", [m.useless_shards for m in moved])
+
+    def _censuses(self) -> Iterator[Metric]:
+        slots = GaugeMetricFamily(
+            "oss_census_shards",
+            "Shards by the last whole census of the disk; nothing before the first.",
+            labels=("node", "disk", "found"),
+        )
+        age = _gauge("oss_census_age_seconds", "Seconds since that census was finished.")
+        for disk, census in self._parts.upkeep.censuses:
+            if (last := census.last) is None:
+                continue
+            uuid = disk.uuid.hex()
+            for found in ("expected", "present", "missing", "surplus", "young"):
+                slots.add_metric((self._parts.node, uuid, found), getattr(last, found))
+            age.add_metric((self._parts.node, uuid), last.finished_ms_ago / 1000)
+        rechecked = sum(census.rechecked_count for _, census in self._parts.upkeep.censuses)
+        yield from (slots, age)
+        yield _total("oss_census_rechecked_shards", "Reread, since they differed.", [rechecked])
+
+    def _scrubs(self) -> Iterator[Metric]:
+        left = _gauge("oss_scrub_left_bytes", "Left to reread in this pass; 0 at rest.")
+        paused = _gauge("oss_scrub_paused", "1 while the scrub is paused.")
+        never = _gauge("oss_scrub_unverified_volumes", "Volumes never reread to their end.")
+        oldest = _gauge(
+            "oss_scrub_oldest_verified_seconds", "Since the longest ago reread volume was begun."
+        )
+        for disk, _ in self._parts.upkeep.scrubbers:
+            if (told := self._parts.upkeep.scrub_of(disk)) is None:
+                continue
+            labels = (self._parts.node, disk.uuid.hex())
+            left.add_metric(labels, told.left_bytes)
+            paused.add_metric(labels, float(told.is_paused))
+            never.add_metric(labels, told.unverified_volumes)
+            if told.oldest_verified_ms_ago >= 0:
+                oldest.add_metric(labels, told.oldest_verified_ms_ago / 1000)
+        yield from (left, paused, never, oldest)
 
 
 def _gauge(name: str, about: str) -> GaugeMetricFamily:

@@ -1,4 +1,4 @@
-"""The bytes of a record: one shard, tombstone or seal inside a volume.
+"""The bytes of a record: one shard, tombstone, seal or part of a temp inside a volume.
 
 All integers are big endian. A record starts on an 8-byte border of its volume::
 
@@ -51,6 +51,22 @@ class RecordType(IntEnum):
     """Reserved: a copy of a manifest, from which the catalog can be rebuilt."""
     INLINE = 5
     """Reserved: a copy of an inline object."""
+    TEMP_HEAD = 6
+    """Says that an upload of a user is here whole (`blobd.temp`)."""
+    TEMP_PIECE = 7
+    """A run of the bytes of such an upload."""
+    TEMP_DONE = 8
+    """Which version became of such an upload."""
+
+
+LIVE_TYPES = frozenset(
+    {RecordType.SHARD, RecordType.TEMP_HEAD, RecordType.TEMP_PIECE, RecordType.TEMP_DONE}
+)
+"""Records that stay until a tombstone says otherwise."""
+TEMP_MARK = b"\xff" * 6
+"""How the first field of the key of a temp's records begins: no stripe is born that late."""
+KEYS_END = b"\xff" * 26
+"""Behind every key."""
 
 
 class Header(NamedTuple):
@@ -81,6 +97,11 @@ def key_identity(key: bytes) -> ShardIdentity:
     """Inverse of identity_key."""
     stripe, index, gen = _KEY.unpack(key)
     return ShardIdentity(stripe=StripeId(stripe), index=index, gen=gen)
+
+
+def is_temp(key: bytes) -> bool:
+    """Whether a record of that key is part of a temp, not a shard."""
+    return key.startswith(TEMP_MARK)
 
 
 def align(size_bytes: int) -> int:

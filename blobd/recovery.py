@@ -19,7 +19,7 @@ from blobd.index import (
     VolumeRow,
     remove_index,
 )
-from blobd.record import Entry, RecordType, align, pack_entry
+from blobd.record import LIVE_TYPES, Entry, RecordType, align, pack_entry
 from blobd.volume import Contents, encode_seal, read_contents
 from blobd.volumefiles import VolumeFiles, VolumeInfo
 from ossd.clock import Clock
@@ -156,7 +156,7 @@ def _write_unless_full(file: DiskFile, pieces: list[Bytes], offset: int) -> int:
         return 0
 
 
-_STATES = {RecordType.SHARD: State.LIVE, RecordType.TOMBSTONE: State.DELETED}
+_STATES = {**dict.fromkeys(LIVE_TYPES, State.LIVE), RecordType.TOMBSTONE: State.DELETED}
 
 
 def _location(number: int, entry: Entry) -> Location:

@@ -1,4 +1,4 @@
-"""How much of a disk may be filled: all but the reserve (SAFETY rule 14)."""
+"""How much of a disk may be filled: all but the reserve (SAFETY rule 14); its store at a glance."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,24 @@ class StoreSettings:
     flush_s: float = 5.0
     """Longest that a row of the index waits in memory before it is flushed."""
     read_threads: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """One disk at a glance. `free_bytes`: room outside the reserve. `live_bytes`: shards and
+    temps, of which `temp_bytes` are temps. `problem`: why it takes no writes until its daemon
+    restarts, or empty."""
+
+    capacity_bytes: int
+    free_bytes: int
+    used_bytes: int
+    live_bytes: int
+    temp_bytes: int
+    shards: int
+    volumes: int
+    writable: bool
+    problem: str
+    damaged: int
 
 
 class Room:

@@ -7,25 +7,37 @@ serve writes; then heartbeats, collection and scrub for as long as it lives.
 import asyncio
 import importlib.metadata
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from blobd.census import Census, CensusSettings
+from blobd.client import BlobClient
 from blobd.collect import Collector, CollectSettings
 from blobd.config import BlobConfig
+from blobd.described import Described
 from blobd.disks import DataDisk, Disks
 from blobd.handlers import Shared, routes
 from blobd.membership import Membership, NodeAddress
 from blobd.meters import DaemonMetrics, Parts
+from blobd.recheck import Rechecker
+from blobd.repair.mover import Mover
+from blobd.repair.pull import Puller
 from blobd.scrub import Scrubber, ScrubSettings
 from blobd.shardstore import ShardStore, StoreSettings
+from blobd.temp.adoption import Adoptions
+from blobd.temp.frontends import Frontends
+from blobd.temp.handlers import Door, temp_routes
+from blobd.temp.temps import Temps, time_near
 from blobd.times import ShardTimes
-from blobd.wire import SHARD_BYTES_MAX, DiskStatus, Status
-from osscore.errors import StoreError
+from blobd.upkeep import Upkeep
+from blobd.wire import SHARD_BYTES_MAX, DiskStatus, Rechecked, Status, SweepPage
+from osscore.erasure import Codec
+from osscore.errors import NotReady, StoreError
 from ossd.budget import ByteBudget
 from ossd.clock import Clock, RandomBytes
-from ossd.config import HostPort
+from ossd.config import HostPort, advertised_url
 from ossd.disk import Disk
 from ossd.health import health_routes
 from ossd.http import serve
@@ -34,22 +46,29 @@ from ossd.metrics import Metrics
 from ossd.rpc import Rpc
 from ossd.run import Stopper
 from ossd.server import Server, ServerSettings
-from ossd.signing import Verifier
+from ossd.signing import ClusterSecrets, Verifier
+from raftmeta.access import Access
 from raftmeta.client import MetaClient
+from raftmeta.commands import Done
+from raftmeta.generations import ConfirmCensus
+from raftmeta.queries import ClusterDescribed, GetCluster
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What the daemon needs of its machine, chosen in `__main__`. `host`: its name."""
+    """What the daemon needs of its machine, chosen in `__main__`. `host`: its name; `codec`: made
+    when a shard is first rebuilt."""
 
     clock: Clock
     random: RandomBytes
     disk: Disk
     rpc: Rpc
+    secrets: ClusterSecrets
     verifier: Verifier
     pid: int
+    codec: Callable[[], Codec]
     host: str
 
 
@@ -62,6 +81,7 @@ class BlobDaemon:
         self._metrics = Metrics()
         self._server: Server | None = None
         self._membership: Membership | None = None
+        self._rechecker: Rechecker | None = None
         self._disks = Disks(
             [Path(folder) for folder in config.data],
             disk=world.disk,
@@ -73,11 +93,32 @@ class BlobDaemon:
             ),
             random=world.random,
         )
+        self._upkeep = Upkeep(self._disks)
         self._parts = Parts(
             node=config.id,
             disks=self._disks,
             budget=ByteBudget(config.bodies_bytes, wait_s=config.bodies_wait_s),
+            upkeep=self._upkeep,
         )
+        self._meta = MetaClient(world.rpc, config.metanodes, clock=world.clock, random=world.random)
+        self._temps = Temps(
+            self._disks,
+            clock=world.clock,
+            now_ms=time_near(lambda: self._meta.catalog_time_ms, world.clock),
+            random=world.random,
+            expiry_s=config.temp_expiry_s,
+        )
+        self._described = Described(self._meta, clock=world.clock)
+        frontends = Frontends(self._described, random=world.random)
+        self._adoptions = Adoptions(
+            self._temps,
+            frontends,
+            self._meta,
+            BlobClient(world.rpc),
+            own_url=self._url,
+            clock=world.clock,
+        )
+        self._access = Access(self._meta, self._described.latest, world.secrets, clock=world.clock)
 
     @property
     def port(self) -> int:
@@ -89,17 +130,11 @@ class BlobDaemon:
         """Start, serve until the stopper says so, drain, and let everything go."""
         self._listen()
         await asyncio.to_thread(self._disks.open_all)
-        meta = MetaClient(
-            self._world.rpc,
-            self._config.metanodes,
-            clock=self._world.clock,
-            random=self._world.random,
-        )
-        self._start_work(meta, stopper)
+        self._start_work(self._meta, stopper)
         try:
             await stopper.wait()
         finally:
-            await self._stop(meta, stopper)
+            await self._stop(stopper)
 
     def status(self) -> Status:
         """What `GET /v1/status` says; blocks for a moment on each disk."""
@@ -119,10 +154,20 @@ class BlobDaemon:
             budget=self._parts.budget,
             times=ShardTimes(self._metrics.registry, self._world.clock),
             status=self.status,
+            recheck=self._recheck,
+            sweep=self._sweep,
+            ask_census=self._upkeep.ask_census,
+            order_scrub=self._upkeep.order_scrub,
+        )
+        door = Door(
+            temps=self._temps,
+            adoptions=self._adoptions,
+            access=self._access,
+            budget=self._parts.budget,
         )
         checks = {"disks": self._check_disks, "registered": self._check_registered}
         self._server = serve(
-            [*health_routes(checks), *routes(shared)],
+            [*health_routes(checks), *routes(shared), *temp_routes(door, shared)],
             settings=ServerSettings(
                 role="blobd",
                 clock=self._world.clock,
@@ -147,44 +192,99 @@ class BlobDaemon:
             meta=meta,
             clock=clock,
             heartbeat_s=config.heartbeat_s,
+            upkeep=self._upkeep,
         )
+        self._rechecker = Rechecker(self._disks, meta=meta, budget=self._parts.budget)
+        for disk in self._disks:
+            self._upkeep.add_census(disk, self._new_census(disk, self._rechecker))
         collecting = CollectSettings(config.gc_grace_s, config.compact_bytes_per_s)
         scrubbing = ScrubSettings(config.scrub_bytes_per_s, config.scrub_rest_s)
         self._parts.collectors += [
             Collector(disk, meta=meta, clock=clock, settings=collecting) for disk in self._disks
         ]
-        self._parts.scrubbers += [
-            Scrubber(disk, disk=self._world.disk, meta=meta, clock=clock, settings=scrubbing)
+        for disk in self._disks:
+            scrubber = Scrubber(
+                disk, disk=self._world.disk, meta=meta, clock=clock, settings=scrubbing
+            )
+            self._upkeep.add_scrubber(disk, scrubber)
+        puller = Puller(BlobClient(self._world.rpc), self._world.codec)
+        self._parts.movers += [
+            Mover(
+                disk,
+                puller,
+                described=self._described,
+                meta=meta,
+                budget=self._parts.budget,
+                clock=clock,
+                bytes_per_s=config.repair_bytes_per_s,
+            )
             for disk in self._disks
         ]
         stopper.tasks.spawn(self._membership.run(), name="membership")
         trimming = trim_when_idle(self._parts.budget, clock=clock, trim=libc_trim())
         stopper.tasks.spawn(trimming, name="trim")
+        stopper.tasks.spawn(self._temps.run(), name="temps")
         for collector in self._parts.collectors:
             stopper.tasks.spawn(collector.run(), name="collect")
-        for scrubber in self._parts.scrubbers:
+        for mover in self._parts.movers:
+            stopper.tasks.spawn(mover.run(), name="moves")
+        for _, scrubber in self._upkeep.scrubbers:
             stopper.tasks.spawn(scrubber.run(), name="scrub")
+        for _, census in self._upkeep.censuses:
+            stopper.tasks.spawn(census.run(), name="census")
 
-    async def _stop(self, meta: MetaClient, stopper: Stopper) -> None:
+    def _new_census(self, disk: DataDisk, rechecker: Rechecker) -> Census:
+        config = self._config
+        return Census(
+            disk,
+            rechecker=rechecker,
+            meta=self._meta,
+            clock=self._world.clock,
+            settings=CensusSettings(
+                interval_s=config.census_interval_s,
+                grace_s=config.gc_grace_s,
+                reread_bytes_per_s=config.scrub_bytes_per_s,
+            ),
+            confirm=self._confirm_census,
+        )
+
+    async def _confirm_census(self, disk: int, generation: int) -> None:
+        """Tell a restored catalog, which waits for it, that this disk was compared with it."""
+        described = await self._meta.query(GetCluster(), ClusterDescribed)
+        if described.deletion.frozen:
+            await self._meta.propose(ConfirmCensus(disk=disk, generation=generation), Done)
+
+    async def _stop(self, stopper: Stopper) -> None:
         """Requests first, then our own work, then the disks they all stand on."""
         assert self._server is not None
         await self._server.stop(self._config.drain_s)
+        await self._adoptions.close()
         await stopper.tasks.close()
-        await meta.close()
+        await self._temps.close()
+        await self._meta.close()
         await self._disks.close()
 
     def _url(self) -> str:
         """How others reach this daemon."""
-        if self._config.url:
-            return self._config.url.rstrip("/")
-        host = HostPort.parse(self._config.http).host
-        if host in ("", "0.0.0.0", "::"):
-            host = self._world.host
-        return f"http://{HostPort(host, self.port)}"
+        config = self._config
+        return advertised_url(config.url, config.http, port=self.port, machine=self._world.host)
 
     def _state(self) -> str:
         ready = self._check_disks() is None and self._check_registered() is None
         return "ready" if ready else "starting"
+
+    async def _recheck(self, disk_uuid: bytes, rows: Sequence[int]) -> Rechecked:
+        if self._rechecker is None:
+            raise NotReady("The daemon is starting.")
+        return await self._rechecker.recheck(disk_uuid, rows)
+
+    async def _sweep(self, disk_uuid: bytes, after: bytes, is_dry_run: bool) -> SweepPage:
+        disk = self._disks.by_uuid(disk_uuid)
+        _ = disk.writable_store  # raises where nothing may be deleted
+        collector = next((each for each in self._parts.collectors if each.disk is disk), None)
+        if collector is None:
+            raise NotReady("The daemon is starting.")
+        return await collector.sweep_page(after, is_dry_run=is_dry_run, tells_shared=True)
 
     def _check_disks(self) -> str | None:
         if not self._disks.is_open:
@@ -202,12 +302,13 @@ class BlobDaemon:
         )
 
     def _disk_status(self, disk: DataDisk) -> DiskStatus:
-        capacity_bytes = free_bytes = used_bytes = live_bytes = shards = volumes = 0
+        capacity_bytes = free_bytes = used_bytes = live_bytes = temp_bytes = shards = volumes = 0
         problem = disk.problem
         try:
             capacity_bytes = self._world.disk.space(disk.folder).total_bytes
             stats = disk.store.stats()
             free_bytes, used_bytes = stats.free_bytes, stats.used_bytes
+            temp_bytes = stats.temp_bytes
             live_bytes, shards, volumes = stats.live_bytes, stats.shards, stats.volumes
         except (OSError, StoreError) as error:
             problem = problem or str(error)
@@ -223,6 +324,11 @@ class BlobDaemon:
             volumes=volumes,
             writable=disk.writable,
             problem=problem,
+            temp_bytes=temp_bytes,
+            census=self._upkeep.census_of(disk),
+            is_counting=self._upkeep.is_counting(disk),
+            scrub=self._upkeep.scrub_of(disk),
+            verified=self._upkeep.verified_of(disk),
         )
 
 

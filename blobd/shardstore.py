@@ -10,7 +10,6 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -21,11 +20,20 @@ from blobd.compaction import Compactor
 from blobd.groupcommit import GroupCommit
 from blobd.index import FLUSH_ROWS, Index, IndexUnusable, Location, State
 from blobd.reading import ShardRead, Span, read_span, span
-from blobd.record import digest, identity_key, key_identity
+from blobd.record import (
+    KEYS_END,
+    TEMP_MARK,
+    RecordType,
+    digest,
+    identity_key,
+    is_temp,
+    key_identity,
+)
 from blobd.recovery import Recovery, matches, open_index, renewed_index
-from blobd.room import Room, StoreSettings
+from blobd.room import Room, StoreSettings, StoreStats
 from blobd.volume import lists
 from blobd.volumefiles import VolumeFiles, VolumeGone
+from blobd.volumerecords import VolumeRecords
 from osscore.errors import (
     BadDigest,
     CorruptShard,
@@ -49,22 +57,6 @@ _LOOKUPS_MAX = 5
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class StoreStats:
-    """One disk at a glance. `free_bytes`: room outside the reserve. `problem`: why it takes
-    no writes until its daemon restarts, or empty."""
-
-    capacity_bytes: int
-    free_bytes: int
-    used_bytes: int
-    live_bytes: int
-    shards: int
-    volumes: int
-    writable: bool
-    problem: str
-    damaged: int
-
-
 class ShardStore:
     """The shards of one data folder. Async methods belong to one event loop."""
 
@@ -79,6 +71,7 @@ class ShardStore:
         settings: StoreSettings,
         on_damage: Callable[[ShardIdentity], None] | None = None,
     ) -> None:
+        self.records = VolumeRecords(files, index, guarded=self._guarded)
         self._files = files
         self._index = index
         self._appender = appender
@@ -142,8 +135,16 @@ class ShardStore:
             on_damage=on_damage,
         )
 
-    async def put(self, identity: ShardIdentity, coding: Coding, crc: int, body: Bytes) -> bool:
-        """Store a shard; durable on return. True: it is new, False: the same was there.
+    async def put(
+        self,
+        identity: ShardIdentity,
+        coding: Coding,
+        crc: int,
+        body: Bytes,
+        *,
+        kind: RecordType = RecordType.SHARD,
+    ) -> bool:
+        """Store a record; durable on return. True: it is new, False: the same was there.
 
         A stored shard that fails its own checksum is replaced. `body` must not change until
         then, even if the caller is cancelled. Raises BadDigest unless `crc` is the CRC32C
@@ -154,7 +155,7 @@ class ShardStore:
             digests = digest(body)
         else:
             digests = await self._in_thread(digest, body)
-        operation = _checked(identity, coding, crc, body, digests)
+        operation = _checked(identity, coding, crc, body, digests)._replace(type=kind)
         (outcome,) = await self._group.submit((operation,))
         if isinstance(outcome, StoreError):
             raise outcome
@@ -215,6 +216,18 @@ class ShardStore:
             raise CorruptShard("The stored shard is known to be damaged.")
         return location.size_bytes, location.crc
 
+    def held(self, identities: Sequence[ShardIdentity]) -> dict[ShardIdentity, tuple[int, int]]:
+        """Size and CRC32C of those that are here and not known to be damaged, by the index.
+
+        Nothing is read. Raises DiskFailing.
+        """
+        rows = self._guarded(self._index.find_many, [identity_key(each) for each in identities])
+        return {
+            key_identity(key): (row.size_bytes, row.crc)
+            for key, row in rows.items()
+            if row.state == State.LIVE
+        }
+
     async def delete(self, identities: Iterable[ShardIdentity]) -> int:
         """Delete for good; durable on return. Answers how many were here.
 
@@ -239,6 +252,12 @@ class ShardStore:
         rows = self._guarded(self._index.page, after, limit)
         return [(key_identity(key), row.size_bytes, row.crc) for key, row in rows]
 
+    def temp_records(self, after: bytes, limit: int) -> list[tuple[ShardIdentity, int]]:
+        """The same of the records of temps, as (identity, size): no inventory shows them."""
+        first = max(after, TEMP_MARK)
+        rows = self._guarded(partial(self._index.page, before=KEYS_END), first, limit)
+        return [(key_identity(key), row.size_bytes) for key, row in rows]
+
     def damaged(self) -> list[ShardIdentity]:
         """Shards known to be damaged and neither replaced nor deleted, 10,000 at most."""
         return [key_identity(key) for key in list(self._damaged)]
@@ -257,7 +276,8 @@ class ShardStore:
             capacity_bytes=capacity_bytes,
             free_bytes=free_bytes,
             used_bytes=sum(info.size_bytes for info in infos),
-            live_bytes=sum(use.shard_bytes for use in uses),
+            live_bytes=sum(use.live_bytes for use in uses),
+            temp_bytes=sum(use.temp_bytes for use in uses),
             shards=sum(use.shard_count for use in uses),
             volumes=len(infos),
             writable=not problem and free_bytes > 0,
@@ -359,6 +379,10 @@ class ShardStore:
             key, location, location._replace(state=State.DAMAGED)
         ):
             return  # replaced, moved or deleted meanwhile
+        if is_temp(key):
+            # No slot names it: nobody can be told but the one who asks for it.
+            log.error("temp_damaged", extra={"temp": key_identity(key).stripe.hex()})
+            return
         if key in self._damaged:
             return
         self._damaged[key] = None

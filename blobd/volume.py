@@ -14,6 +14,7 @@ from pathlib import Path
 from blobd.record import (
     ALIGN_BYTES,
     HEAD_BYTES,
+    LIVE_TYPES,
     MAGIC,
     SALT_BYTES,
     TRAILER_BYTES,
@@ -38,7 +39,7 @@ from ossd.disk import Bytes, DiskFile
 
 WINDOW_BYTES = 1024 * 1024
 _NAME = re.compile(r"([0-9a-f]{8})-([0-9a-f]{16})\.volume")
-_KNOWN_TYPES = frozenset({RecordType.SHARD, RecordType.TOMBSTONE, RecordType.SEAL})
+_KNOWN_TYPES = LIVE_TYPES | {RecordType.TOMBSTONE, RecordType.SEAL}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,26 @@ POST /v1/shards
     in: a frame of `pack_batch`; out: msgpack BatchReply; one fdatasync per disk.
 GET /v1/disks/DISK/inventory?after=CURSOR&limit=N
     out: msgpack InventoryPage.
+POST /v1/disks/DISK/recheck
+    in: msgpack Recheck, a hint; out: msgpack Rechecked. The owner rereads its shards of
+    these stripes and tells the catalog what it found (SAFETY rule 11).
+POST /v1/disks/DISK/sweep?after=CURSOR&dry_run=1
+    out: msgpack SweepPage: one page of the disk looked through for what nobody can name any
+    more, which is deleted unless it is a dry run (SAFETY rule 1).
+POST /v1/disks/DISK/census
+    out: msgpack CensusAsked: the disk's slots and shards are compared at once.
+POST /v1/disks/DISK/scrub
+    in: msgpack ScrubOrder; out: msgpack ScrubObeyed.
+GET /v1/temps/ID/pieces/N
+    out: piece N of a temp, verified, with X-Oss-Block-Crcs. `ID`: 32 hex digits.
 GET /v1/status
     out: JSON Status.
 GET /livez /readyz /healthz /metrics
     text; no signature.
+POST /temp/NAME, PATCH HEAD DELETE /temp/ID
+    for users, who name their access key: docs/native-api.md.
+
+A daemon itself asks frontends: POST /v1/adopt, in: msgpack Adopt, out: msgpack Adopted.
 
 There is no delete request: daemons pull their own deletions from the catalog
 (`collect`, SAFETY rule 3). Errors: NoSuchShard 404, ShardConflict 409, DiskFull 507,
@@ -33,9 +49,14 @@ import msgspec
 from osscore.digests import Bytes
 from osscore.errors import MalformedBody
 from osscore.model import Coding, CodingKind, ShardIdentity
+from raftmeta.upkeep import DiskCensus, DiskScrub
 
 BATCH = "/v1/shards"
 STATUS = "/v1/status"
+RECHECK_ROWS_MAX = 64
+SCRUB_NOW, SCRUB_PAUSE, SCRUB_RESUME = "now", "pause", "resume"
+SCRUB_ACTIONS = (SCRUB_NOW, SCRUB_PAUSE, SCRUB_RESUME)
+ADOPT = "/v1/adopt"
 CRC_HEADER = "X-Oss-Crc32c"
 BLOCK_CRCS_HEADER = "X-Oss-Block-Crcs"
 CODING_HEADER = "X-Oss-Coding"
@@ -116,6 +137,35 @@ def unpack_batch(frame: Bytes) -> list[tuple[ShardPut, memoryview]]:
     return found
 
 
+class Adopt(msgspec.Struct, frozen=True, kw_only=True):
+    """Take in temp `temp` (16 bytes) as object `name` of the default bucket.
+
+    Its `piece_count` pieces are fetched from the daemon at `url`. However often it is asked,
+    one version is made. `access_key` is whose upload it is; `expires_in_ms` how long it may
+    still be asked again. `content`, `user`, `profile`: as of a PUT.
+    """
+
+    temp: bytes
+    url: str
+    name: str
+    size_bytes: int
+    sha256: bytes
+    piece_count: int
+    access_key: str
+    expires_in_ms: int
+    content: dict[str, str] = {}
+    user: dict[str, str] = {}
+    profile: str = ""
+
+
+class Adopted(msgspec.Struct, frozen=True, kw_only=True):
+    """The version that was made, by this request or an earlier one."""
+
+    number: int
+    version_id: str
+    created_at_ms: int
+
+
 class InventoryRow(msgspec.Struct, frozen=True, array_like=True):
     """A shard this disk holds."""
 
@@ -131,8 +181,77 @@ class InventoryPage(msgspec.Struct, frozen=True, kw_only=True):
     next: str = ""
 
 
+class Recheck(msgspec.Struct, frozen=True, kw_only=True):
+    """Stripes, by the catalog's rows, whose shards on a disk may not be what is believed."""
+
+    rows: tuple[int, ...]
+
+
+class RecheckedShard(msgspec.Struct, frozen=True, array_like=True):
+    """`found`: good, missing, corrupt, other (bytes than the catalog knows), unreadable."""
+
+    row: int
+    identity: ShardIdentity
+    found: str
+
+
+class Rechecked(msgspec.Struct, frozen=True, kw_only=True):
+    """Every slot of those stripes on the disk. What was found is in the catalog by now."""
+
+    shards: tuple[RecheckedShard, ...]
+
+
+class ShardCount(msgspec.Struct, frozen=True, array_like=True):
+    """So many shards of so many bytes together."""
+
+    shards: int = 0
+    size_bytes: int = 0
+
+
+class SweepPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of a sweep. `next` empty: the disk's end.
+
+    `young`: not judged, since they may still be named. `kept`: named; `shared` of these by more
+    than one object or version. `removed`: named by nobody (in a dry run: still there).
+    """
+
+    examined: ShardCount
+    young: ShardCount
+    kept: ShardCount
+    shared: ShardCount
+    removed: ShardCount
+    next: str = ""
+
+
+class CensusAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """The asked one is the first whose `begun_at_ms` is this, or later."""
+
+    asked_at_ms: int
+
+
+class ScrubOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """`action`: one of SCRUB_ACTIONS."""
+
+    action: str
+
+
+class ScrubObeyed(msgspec.Struct, frozen=True, kw_only=True):
+    """Of `now`: the asked pass began then, by the daemon's clock; else 0."""
+
+    began_at_ms: int = 0
+
+
+class VolumeVerified(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume file, and since when all of it was reread; 0: never."""
+
+    name: str
+    size_bytes: int
+    verified_at_ms: int
+
+
 class DiskStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One data folder. `disk` is the catalog's number, 0 until registered."""
+    """One data folder. `disk` is the catalog's number, 0 until registered. `census`: the last
+    whole one of this process."""
 
     uuid: str
     path: str
@@ -145,6 +264,12 @@ class DiskStatus(msgspec.Struct, frozen=True, kw_only=True):
     volumes: int
     writable: bool
     problem: str
+    temp_bytes: int = 0
+    census: DiskCensus | None = None
+    is_counting: bool = False
+    """Whether a census is under way."""
+    scrub: DiskScrub | None = None
+    verified: tuple[VolumeVerified, ...] = ()
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
