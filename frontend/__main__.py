@@ -14,31 +14,43 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from blobd.client import BlobClient
-from frontend.access import Access
 from frontend.cluster import ClusterView
 from frontend.config import FrontendConfig
 from frontend.flows.batches import ShardBatches
 from frontend.flows.pace import ReadPace
 from frontend.flows.store import FlowSettings, Store
+from frontend.heartbeat import be_heard
+from frontend.internal import internal_routes
 from frontend.meters import FlowMetrics
+from frontend.openapi.document import describe
+from frontend.openapi.process import process_paths
+from frontend.openapi.serving import openapi_routes
+from frontend.openapi.words import Node
 from frontend.readiness import Readiness
-from frontend.rest.handler import Surface
+from frontend.rest.described.paths import native_paths
 from frontend.rest.routes import native_routes
+from frontend.runs import Runs
+from frontend.serving.surface import Surface
+from frontend.tickets import Tickets, UploadHandles
+from frontend.tokens.described import SCHEMES, token_paths, token_responses
+from frontend.tokens.routes import token_routes
 from osscore.erasure import best_codec
 from osscore.errors import StoreError
 from osscore.model import STRIPE_BYTES_MAX
 from ossd import logs
 from ossd.budget import ByteBudget
 from ossd.clock import Clock, SystemClock, system_random
-from ossd.config import HostPort, load
+from ossd.config import HostPort, advertised_url, load
 from ossd.health import health_routes
 from ossd.http import serve
+from ossd.lending import Lending
 from ossd.memory import libc_trim, trim_when_idle, use_one_arena
 from ossd.metrics import Metrics
 from ossd.rpc import AioRpc
 from ossd.run import EXIT_REFUSED, Stopper, run
 from ossd.server import ServerSettings
-from ossd.signing import ClusterSecrets, Signer
+from ossd.signing import ClusterSecrets, Signer, Verifier
+from raftmeta.access import Access
 from raftmeta.client import MetaClient
 
 _DRAIN_EXTRA_S = 5.0
@@ -77,9 +89,13 @@ async def _live(config: FrontendConfig, secrets: ClusterSecrets, stopper: Stoppe
     meta = MetaClient(rpc, config.metanodes, clock=clock, random=system_random)
     store = _store(config, meta, rpc, clock)
     metrics.registry.register(FlowMetrics(store))
+    access = Access(meta, store.cluster.described, secrets, clock=clock)
     surface = Surface(
         store=store,
-        access=Access(meta, store.cluster, secrets, clock=clock),
+        access=access,
+        tickets=Tickets(meta, access, random=system_random),
+        handles=UploadHandles(access.vault),
+        runs=Runs(access),
         rpc=rpc,
         config=config,
         version=_version(),
@@ -89,14 +105,33 @@ async def _live(config: FrontendConfig, secrets: ClusterSecrets, stopper: Stoppe
     where = HostPort.parse(config.http)
     try:
         server = serve(
-            [*health_routes(readiness.checks()), *native_routes(surface)],
+            [
+                *health_routes(readiness.checks()),
+                *openapi_routes(description(surface.version)),
+                *internal_routes(store),
+                *native_routes(surface),
+                *token_routes(surface),
+            ],
             settings=ServerSettings(
-                role="frontend", clock=clock, metrics=metrics, piece_bytes=STRIPE_BYTES_MAX
+                role="frontend",
+                clock=clock,
+                metrics=metrics,
+                verifier=Verifier(secrets, clock),
+                piece_bytes=STRIPE_BYTES_MAX,
             ),
             address=where.host,
             port=where.port,
         )
         stopper.tasks.spawn(readiness.watch(), name="readiness")
+        machine = os.uname().nodename
+        heard = be_heard(
+            meta,
+            frontend=config.id,
+            url=advertised_url(config.url, config.http, port=server.port, machine=machine),
+            clock=clock,
+            heartbeat_s=config.heartbeat_s,
+        )
+        stopper.tasks.spawn(heard, name="heartbeat")
         trimming = trim_when_idle(store.budget, clock=clock, trim=libc_trim())
         stopper.tasks.spawn(trimming, name="trim")
         log.info("serving", extra={"id": config.id, "address": where.host, "port": server.port})
@@ -121,13 +156,26 @@ def _store(config: FrontendConfig, meta: MetaClient, rpc: AioRpc, clock: Clock) 
         blobs=blobs,
         cluster=ClusterView(meta, clock=clock),
         codec=best_codec(),
-        budget=ByteBudget(config.bodies_bytes, wait_s=config.bodies_wait_s),
+        budget=ByteBudget(config.bodies_bytes // 2, wait_s=config.bodies_wait_s),
+        loans=Lending(config.bodies_bytes // 2, wait_s=config.bodies_wait_s),
         batches=ShardBatches(blobs, deadline_s=settings.shard_deadline_s),
         pace=ReadPace(clock),
         clock=clock,
         random=system_random,
         threads=ThreadPoolExecutor(config.threads, thread_name_prefix="codec"),
         settings=settings,
+    )
+
+
+def description(version: str) -> Node:
+    """What `/openapi.json` says of everything that is routed here."""
+    return describe(
+        version,
+        native_paths(),
+        token_paths(),
+        process_paths(),
+        responses=token_responses(),
+        schemes=SCHEMES,
     )
 
 
@@ -144,6 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--id", help="this process's name")
     parser.add_argument("--http", metavar="HOST:PORT", help="where to listen; port 0: any free")
+    parser.add_argument("--url", help="base URL under which others reach this process")
     parser.add_argument("--metanodes", type=_several, metavar="URL,URL", help="the metanodes")
     parser.add_argument("--log-format", choices=("json", "text"))
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file")

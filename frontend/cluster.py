@@ -37,6 +37,7 @@ class DiskPlace:
     node: str
     url: str
     zone: str
+    state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,10 @@ class ClusterView:
     def latest(self) -> ClusterState | None:
         """The last description, of any age; None before the first."""
         return self._state
+
+    async def described(self) -> ClusterDescribed:
+        """The description last heard, of any age: for what never changes."""
+        return (self._state or await self.current()).described
 
     @property
     def age_s(self) -> float:
@@ -169,7 +174,7 @@ class ClusterView:
 def index_cluster(described: ClusterDescribed) -> ClusterState:
     """Make a description quick to use."""
     disks = {
-        disk.disk: DiskPlace(disk.disk, disk.uuid, node.node, node.url, node.zone)
+        disk.disk: DiskPlace(disk.disk, disk.uuid, node.node, node.url, node.zone, disk.state)
         for node in described.nodes
         for disk in node.disks
     }

@@ -17,10 +17,17 @@ class FlowMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """See prometheus_client."""
         yield GaugeMetricFamily(
-            "oss_bodies_bytes", "Bodies held in memory.", value=self._store.budget.used_bytes
+            "oss_bodies_bytes",
+            "Bodies held in memory.",
+            value=self._store.budget.used_bytes + self._store.loans.used_bytes,
         )
         yield CounterMetricFamily(
             "oss_hedged_reads", "Hedged reads since start.", value=self._store.pace.hedge_count
+        )
+        yield CounterMetricFamily(
+            "oss_recalled_loans",
+            "Times that a slow client's bytes were called back, since start.",
+            value=self._store.loans.recalled_count,
         )
         damaged = CounterMetricFamily(
             "oss_damaged_shards",

@@ -4,16 +4,21 @@ from frontend.flows.store import Store
 from osscore.errors import BucketAlreadyExists, NoSuchBucket
 from osscore.model import Profile
 from osscore.placement import default_profile
-from raftmeta.commands import CreateBucket, DeleteBucket, Done
+from raftmeta.commands import CreateBucket, DeleteBucket, Done, SetQuota
+from raftmeta.credentials import AuditNote
 from raftmeta.queries import BucketInfo, BucketsListed, GetBucket, ListBuckets
 
 _PROFILE_KNOWN_S = 5.0
 _PROFILES_MAX = 10_000
+_QUOTA_MAX = 1 + (1 << 62)
+"""The first that is refused."""
 
 
-async def create_bucket(store: Store, bucket: str, profile: Profile | None) -> None:
+async def create_bucket(
+    store: Store, bucket: str, profile: Profile | None, *, audit: AuditNote | None = None
+) -> None:
     """Make an empty bucket. Raises BucketAlreadyExists."""
-    await store.meta.propose(CreateBucket(bucket=bucket, profile=profile), Done)
+    await store.meta.propose(CreateBucket(bucket=bucket, profile=profile), Done, audit=audit)
     store.profiles.pop(bucket, None)
 
 
@@ -25,9 +30,9 @@ async def ensure_bucket(store: Store, bucket: str) -> None:
         pass  # somebody was faster, which is as good
 
 
-async def delete_bucket(store: Store, bucket: str) -> None:
+async def delete_bucket(store: Store, bucket: str, *, audit: AuditNote | None = None) -> None:
     """Remove an empty bucket. Raises NoSuchBucket, BucketNotEmpty."""
-    await store.meta.propose(DeleteBucket(bucket=bucket), Done)
+    await store.meta.propose(DeleteBucket(bucket=bucket), Done, audit=audit)
     store.profiles.pop(bucket, None)
 
 
@@ -73,3 +78,20 @@ async def _bucket_profile(store: Store, bucket: str, *, creates_bucket: bool) ->
         store.profiles.clear()
     store.profiles[bucket] = (now_s, profile)
     return profile
+
+
+async def set_quota_bytes(
+    store: Store, bucket: str, size_bytes: int, *, audit: AuditNote | None = None
+) -> None:
+    """The bucket holds at most so many bytes, old versions included; 0: any. Raises
+    NoSuchBucket, InvalidArgument."""
+    command = SetQuota(bucket=bucket, size_bytes=min(size_bytes, _QUOTA_MAX))
+    await store.meta.propose(command, Done, audit=audit)
+
+
+async def set_quota_versions(
+    store: Store, bucket: str, count: int, *, audit: AuditNote | None = None
+) -> None:
+    """The bucket holds at most so many versions; 0: any. Raises NoSuchBucket, InvalidArgument."""
+    command = SetQuota(bucket=bucket, versions=min(count, _QUOTA_MAX))
+    await store.meta.propose(command, Done, audit=audit)

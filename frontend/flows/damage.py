@@ -11,7 +11,7 @@ from osscore.model import ShardIdentity, Slot, Stripe
 
 WRITTEN = "written"
 NOT_WANTED = "not_wanted"
-"""The catalog no longer calls that slot good: others see to it."""
+"""The stripe no longer has that slot: others have seen to it."""
 BUSY = "busy"
 """No memory, or too much background work, at that moment."""
 NOT_GATHERED = "not_gathered"
@@ -32,6 +32,11 @@ class DamageNotes:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self._logged: dict[ShardIdentity, str] = {}
+
+    def is_hopeless(self, stripe: Stripe, slot: Slot) -> bool:
+        """Whether it could not be put back when that was last tried, as far as remembered."""
+        identity = ShardIdentity(stripe.stripe, slot.index, slot.gen)
+        return self._logged.get(identity, WRITTEN) not in (*_HEALED, BUSY, NOT_GATHERED)
 
     def note(self, stripe: Stripe, slot: Slot, outcome: str) -> None:
         """Count one shard; log it unless the same was logged of it lately."""

@@ -1,23 +1,25 @@
 """The story of a GET's bytes: segments page by page, one stripe ahead of the client."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
 from dataclasses import dataclass
 
 from frontend.flows.hold import ManifestHold
-from frontend.flows.store import Store, stripe_cost_bytes
+from frontend.flows.store import Store, stripe_work_bytes
 from frontend.flows.stripe_read import StripeRead
 from frontend.flows.write_back import stripe_at, write_back
 from osscore.errors import StripeUnreadable
 from osscore.model import STRIPE_BYTES_MAX, Segment, Stripe
 from ossd.disk import Bytes
+from ossd.lending import Loan
 from raftmeta.queries import Found, ReadSegments, SegmentsRead
 
 PIECE_BYTES = 512 * 1024
 """Most bytes handed on at once: what a slow client must take within the stall time."""
+WINDOW_BYTES_MIN = PIECE_BYTES
 AHEAD_SHARE_MAX = 0.5
-"""Stripes are read ahead from the first half of the budget only."""
+"""Stripes are read ahead from the first half of the memory only."""
 _PAGE_SEGMENTS = 256
 
 
@@ -29,6 +31,21 @@ class _Slice:
     stripe: Stripe
     first: int
     last: int
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes it is."""
+        return self.last - self.first + 1
+
+    @property
+    def end(self) -> int:
+        """Position of what comes behind it."""
+        return self.position + self.size_bytes
+
+    def part(self, position: int, size_bytes: int) -> "_Slice":
+        """From `position`, which lies in it, that many bytes or to its end."""
+        first = self.first + position - self.position
+        return _Slice(position, self.stripe, first, min(self.last, first + size_bytes - 1))
 
 
 async def read_object(
@@ -42,50 +59,128 @@ async def read_object(
     if found.inline is not None:
         yield found.inline[first : last + 1]
         return
-    cost_bytes = stripe_cost_bytes(min(last - first + 1, STRIPE_BYTES_MAX))
-    hold = ManifestHold(store, found.version.manifest)
-    async with store.budget.hold(cost_bytes):
-        has_surplus = last - first + 1 > STRIPE_BYTES_MAX and store.budget.try_take(
-            cost_bytes, share_max=AHEAD_SHARE_MAX
-        )
+    with store.loans.lend() as loan:
+        download = _Download(store, found, first, last, loan)
         try:
-            slices = _slices(store, found, first, last, hold)
-            reads = _reads(store, found.version.manifest, slices, ahead=has_surplus)
-            async with aclosing(reads):
-                async for pieces in reads:
-                    while pieces:
-                        yield pieces.pop(0)
+            while download.position <= last:
+                piece = await download.next()
+                yield piece
+                del piece
         finally:
-            hold.release()
-            if has_surplus:
-                store.budget.give(cost_bytes)
+            await download.close()
 
 
-async def _reads(
-    store: Store, manifest: int, slices: AsyncIterator[_Slice], *, ahead: bool
-) -> AsyncGenerator[list[Bytes], None]:
-    """The pieces of each slice; with `ahead` the next is read while one is consumed."""
-    current = following = await _begin(store, manifest, slices)
-    try:
-        while current is not None:
-            following = await _begin(store, manifest, slices) if ahead else None
-            yield _split(await current)
-            current = following if ahead else await _begin(store, manifest, slices)
-    finally:
-        for task in (current, following):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait({task})
-                if not task.cancelled():
-                    task.exception()  # seen: what matters of it was raised already
+class _Download:
+    """One GET under way: what was read and not yet handed on, and what is read ahead.
+
+    What lies here waits for the client, so it is lent. When that is recalled it is dropped,
+    and read again in small windows, which grow as long as the client takes them in time.
+    """
+
+    def __init__(self, store: Store, found: Found, first: int, last: int, loan: Loan) -> None:
+        self.position = first
+        """Of the next byte to hand on."""
+        self._store = store
+        self._manifest = found.version.manifest
+        self._hold = ManifestHold(store, self._manifest)
+        self._slices = _slices(store, found, first, last, self._hold)
+        self._begun: deque[_Slice] = deque()  # not yet handed on whole
+        self._last = last
+        self._loan = loan
+        self._loan.on_recall = self._drop
+        self._window_bytes = STRIPE_BYTES_MAX
+        self._ready: deque[Bytes] = deque()
+        self._ahead: _Reading | None = None
+        self._tasks: set[asyncio.Task[list[Bytes]]] = set()
+
+    async def next(self) -> Bytes:
+        """The next piece, of at least one byte. Call it only while some is left."""
+        if not self._ready:
+            await self._load()
+        await self._hold.keep()
+        if not self._ready:
+            await self._load()  # dropped in that very moment
+        piece = self._ready.popleft()
+        self.position += len(piece)
+        self._loan.give(len(piece))
+        self._loan.refresh()
+        return piece
+
+    async def close(self) -> None:
+        """End what is still read, and give the stripes back."""
+        self._drop_ahead()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._loan.on_recall = lambda: None
+        self._hold.release()
+
+    async def _load(self) -> None:
+        """Read the next window, or wait for it; with surplus also begin the one after."""
+        reading, self._ahead = self._ahead, None
+        if reading is None:
+            window = await self._window(self.position)
+            await self._loan.grow(window.size_bytes)
+            reading = self._begin(window)
+        await self._begin_ahead(reading.window)
+        pieces = _split(await reading.task)
+        if self._loan.is_recalled:
+            # Something must be handed on all the same, or nothing ever would.
+            self._loan.give(sum(map(len, pieces[1:])))
+            del pieces[1:]
+        else:
+            self._window_bytes = min(2 * self._window_bytes, STRIPE_BYTES_MAX)
+        self._ready.extend(pieces)
+
+    async def _window(self, position: int) -> _Slice:
+        """What to read from `position` on."""
+        while self._begun and self._begun[0].end <= self.position:
+            self._begun.popleft()
+        while not self._begun or self._begun[-1].end <= position:
+            self._begun.append(await anext(self._slices))
+        return next(s for s in self._begun if position < s.end).part(position, self._window_bytes)
+
+    async def _begin_ahead(self, current: _Slice) -> None:
+        if current.end > self._last:
+            return
+        window = await self._window(current.end)
+        if self._loan.try_grow(window.size_bytes, share_max=AHEAD_SHARE_MAX):
+            self._ahead = self._begin(window)
+
+    def _begin(self, window: _Slice) -> "_Reading":
+        task = asyncio.create_task(_read_slice(self._store, self._manifest, window))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return _Reading(window, task)
+
+    def _ended(self, task: asyncio.Task[list[Bytes]]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: what matters of it is raised where it is awaited
+
+    def _drop(self) -> None:
+        """Others need the memory: what can be read again goes."""
+        self._window_bytes = WINDOW_BYTES_MIN
+        self._drop_ahead()
+        size_bytes = sum(map(len, self._ready))
+        self._ready.clear()
+        self._loan.give(size_bytes)
+
+    def _drop_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead.task.cancel()
+            size_bytes = self._ahead.window.size_bytes
+            self._ahead = None
+            self._loan.give(size_bytes)
 
 
-async def _begin(
-    store: Store, manifest: int, slices: AsyncIterator[_Slice]
-) -> asyncio.Task[list[Bytes]] | None:
-    async for each in slices:
-        return asyncio.create_task(_read_slice(store, manifest, each))
-    return None
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A window that is read, or was read and is not handed on yet."""
+
+    window: _Slice
+    task: asyncio.Task[list[Bytes]]
 
 
 async def _slices(
@@ -128,6 +223,11 @@ async def _page(store: Store, manifest: int, first: int, last: int) -> tuple[Seg
 
 
 async def _read_slice(store: Store, manifest: int, piece: _Slice) -> list[Bytes]:
+    async with store.budget.hold(stripe_work_bytes(piece.size_bytes)):
+        return await _read_repeating(store, manifest, piece)
+
+
+async def _read_repeating(store: Store, manifest: int, piece: _Slice) -> list[Bytes]:
     try:
         return await _read_once(store, manifest, piece, piece.stripe)
     except StripeUnreadable:
@@ -150,7 +250,7 @@ async def _read_once(store: Store, manifest: int, piece: _Slice, stripe: Stripe)
             position=piece.position,
             stripe=stripe,
             shards=read.shards,
-            damaged=list(read.damaged.values()),
+            damaged=read.damaged,
         )
     return pieces
 

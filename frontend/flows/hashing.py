@@ -20,10 +20,12 @@ class BodyHash:
         self._sha256 = hashlib.sha256()
         self._behind: deque[asyncio.Task[None]] = deque()
 
-    def add(self, plain: Bytes) -> None:
-        """Queue the next bytes; they are kept until they are hashed."""
+    def add(self, plain: Bytes) -> asyncio.Task[None]:
+        """Queue the next bytes; they are kept until what is answered is done."""
         before = self._behind[-1] if self._behind else None
-        self._behind.append(asyncio.get_running_loop().create_task(self._hash(plain, before)))
+        task = asyncio.get_running_loop().create_task(self._hash(plain, before))
+        self._behind.append(task)
+        return task
 
     async def keep_up(self) -> None:
         """Return once few enough stripes wait: the rest of a body may be faster than this."""

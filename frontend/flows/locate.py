@@ -38,7 +38,7 @@ async def locate_object(
             stripe=segment.stripe.stripe.hex(),
             shards=_shards(store, segment.stripe),
         )
-        for segment in await _segments(store, found, all_stripes=all_stripes)
+        for segment in await segments_of(store, found, all_stripes=all_stripes)
     ]
 
 
@@ -56,7 +56,8 @@ async def _find(store: Store, bucket: str, name: str, digest: bytes | None) -> F
     return await find_object(store, ref, segments_max=1)
 
 
-async def _segments(store: Store, found: Found, *, all_stripes: bool) -> list[Segment]:
+async def segments_of(store: Store, found: Found, *, all_stripes: bool) -> list[Segment]:
+    # All of them, page by page, or the first alone.
     segments = list(found.segments)
     size_bytes = found.version.attributes.size_bytes
     while all_stripes and segments and segments[-1].start + segments[-1].length < size_bytes:
@@ -67,6 +68,18 @@ async def _segments(store: Store, found: Found, *, all_stripes: bool) -> list[Se
         )
         segments.extend((await store.meta.query(query, SegmentsRead)).segments)
     return segments if all_stripes else segments[:1]
+
+
+async def hosts_of(store: Store, found: Found) -> list[str]:
+    """The hosts, each once, that hold what `found` tells of a version; none: it lies inline."""
+    await store.cluster.current()
+    places = [
+        store.cluster.place(slot.disk)
+        for segment in found.segments
+        for slot in segment.stripe.slots
+        if slot.state is SlotState.GOOD
+    ]
+    return sorted({urlsplit(place.url).hostname or "" for place in places if place is not None})
 
 
 def _shards(store: Store, stripe: Stripe) -> dict[str, str]:

@@ -12,29 +12,48 @@ from osscore.digests import blake3_256
 from osscore.errors import StoreError
 from osscore.model import Profile, StripeDraft
 from ossd.disk import Bytes
+from ossd.lending import ClosedPart
 from raftmeta.commands import StripeQuestion
 
 LANES_MAX = 3
 _ASK_FIRST = 2
 _ASK_EVERY = 4
+LANES_SHARE_MAX = 0.5
+"""Further lanes come from the first half of the memory: the rest lets more requests begin."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlainStripe:
-    """One stripe of a body; `writing` where its shards are on their way already."""
+    """One stripe of a body, of any length; `writing` where its shards are on their way
+    already."""
 
     plain: Bytes
     writing: asyncio.Task[StripeDraft] | None = None
+    hashed: asyncio.Task[None] | None = None
+    """What else keeps its bytes."""
+    lent: ClosedPart | None = None
+    """Given back once nothing keeps them."""
 
 
 class LongBody:
-    """The staging of one body. `stage` it, then name the upload, or `abort`."""
+    """The staging of one body. `stage` it, then name the upload, or `abort`.
 
-    def __init__(self, store: Store, profile: Profile, *, lanes: int) -> None:
+    With a `staging` that has begun, the body continues that upload. `lanes`: how many stripes
+    may be under way at a time while there is room.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        profile: Profile,
+        *,
+        lanes: int = LANES_MAX,
+        staging: Staging | None = None,
+    ) -> None:
         self._store = store
         self._profile = profile
         self._lanes = lanes
-        self._staging = Staging(store)
+        self._staging = staging or Staging(store)
         self._hit_lately = True
 
     @property
@@ -45,14 +64,18 @@ class LongBody:
     async def stage(self, bucket: str, key: str, stripes: AsyncIterator[PlainStripe]) -> None:
         """Store and name every stripe. Raises what any of them raised; then abort."""
         await self._staging.begin(bucket, key)
+        await self.stage_more(stripes)
+
+    async def stage_more(self, stripes: AsyncIterator[PlainStripe]) -> None:
+        """As `stage`, for an upload that is open already."""
         under_way: deque[asyncio.Task[None]] = deque()
-        position = 0
+        position = self._staging.position
         try:
             async for stripe in stripes:
                 under_way.append(asyncio.create_task(self._stage_one(position, stripe)))
                 del stripe  # the task alone decides how long its bytes stay
                 position += 1
-                while len(under_way) >= self._lanes:
+                while len(under_way) >= self._lanes_now():
                     await under_way[0]
                     under_way.popleft()
             while under_way:
@@ -65,11 +88,21 @@ class LongBody:
                 await asyncio.wait(under_way)
             await self._staging.stop()
 
+    def _lanes_now(self) -> int:
+        return self._lanes if self._store.has_room(LANES_SHARE_MAX) else 1
+
     def abort(self) -> None:
         """Give back what was staged, beside everything else."""
         self._store.in_background(self._staging.abort())
 
     async def _stage_one(self, position: int, stripe: PlainStripe) -> None:
+        await self._name(position, stripe)
+        if stripe.hashed is not None:
+            await asyncio.wait({stripe.hashed})
+        if stripe.lent is not None:
+            stripe.lent.give()
+
+    async def _name(self, position: int, stripe: PlainStripe) -> None:
         plain = stripe.plain
         if stripe.writing is not None:
             digest = (await stripe.writing).digest

@@ -11,6 +11,7 @@ from raftmeta.commands import (
     ObjectDeleted,
     Undelete,
 )
+from raftmeta.credentials import AuditNote
 from raftmeta.queries import FindObject, Found
 
 FIRST_SEGMENTS = 16
@@ -20,12 +21,14 @@ _UNDELETES_MAX = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectRef:
-    """An object, and one version of it by number or id; neither: the current one."""
+    """An object, and one version of it by number or id; neither: the current one, or the one
+    that was current at `at_ms`, unless 0."""
 
     bucket: str
     key: str
     number: int | None = None
     version_id: str = ""
+    at_ms: int = 0
 
     @property
     def names_version(self) -> bool:
@@ -52,6 +55,7 @@ async def find_object(
             key=ref.key,
             number=ref.number or 0,
             version_id=ref.version_id,
+            at_ms=ref.at_ms,
             first=first,
             segments_max=segments_max,
             head_only=head_only,
@@ -76,7 +80,9 @@ async def check_conditions(store: Store, bucket: str, key: str, conditions: Cond
         raise PreconditionFailed()
 
 
-async def delete_object(store: Store, ref: ObjectRef, conditions: Conditions) -> ObjectDeleted:
+async def delete_object(
+    store: Store, ref: ObjectRef, conditions: Conditions, *, audit: AuditNote | None = None
+) -> ObjectDeleted:
     """Hide the object behind a marker, or remove the version named, for good.
 
     Raises NoSuchBucket, NoSuchKey, NoSuchVersion, PreconditionFailed.
@@ -86,13 +92,31 @@ async def delete_object(store: Store, ref: ObjectRef, conditions: Conditions) ->
         command = DeleteVersion(
             bucket=ref.bucket, key=ref.key, number=ref.number or 0, version_id=ref.version_id
         )
-        return await store.meta.propose(command, ObjectDeleted)
+        return await store.meta.propose(command, ObjectDeleted, audit=audit)
     hide = DeleteObject(bucket=ref.bucket, key=ref.key, conditions=conditions)
-    return await store.meta.propose(hide, ObjectDeleted)
+    return await store.meta.propose(hide, ObjectDeleted, audit=audit)
 
 
-async def undelete_object(store: Store, ref: ObjectRef) -> ObjectDeleted:
-    """Remove the markers on top; answers the version revealed. Raises NoSuchKey."""
+@dataclass(frozen=True, slots=True)
+class Undeleted:
+    """The version that is current now. `was_deleted`: whether markers lay on top of it."""
+
+    number: int
+    version_id: str
+    was_deleted: bool
+
+
+async def undelete_object(store: Store, ref: ObjectRef) -> Undeleted:
+    """Remove the markers on top; none: no change. Raises NoSuchKey where no version is left."""
+    try:
+        current = (await find_object(store, ref, head_only=True)).version
+    except NoSuchKey:
+        revealed = await _reveal(store, ref)
+        return Undeleted(revealed.number, revealed.version_id, was_deleted=True)
+    return Undeleted(current.number, current.version_id, was_deleted=False)
+
+
+async def _reveal(store: Store, ref: ObjectRef) -> ObjectDeleted:
     for _ in range(_UNDELETES_MAX):
         revealed = await store.meta.propose(Undelete(bucket=ref.bucket, key=ref.key), ObjectDeleted)
         if not revealed.is_marker:  # one command removes a bounded number of markers

@@ -2,16 +2,16 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from frontend.flows.buckets import ensure_bucket, write_profile
 from frontend.flows.cut import Cutter
 from frontend.flows.hashing import BodyHash
-from frontend.flows.long_body import LANES_MAX, LongBody, PlainStripe
+from frontend.flows.long_body import LongBody, PlainStripe
 from frontend.flows.objects import check_conditions
 from frontend.flows.staging import is_rewritable
-from frontend.flows.store import Store, stripe_cost_bytes
+from frontend.flows.store import Store
 from frontend.flows.stripe_write import WRITES_MAX, write_stripe
 from osscore.errors import (
     BadDigest,
@@ -22,6 +22,7 @@ from osscore.errors import (
 )
 from osscore.model import STRIPE_BYTES_MAX, ObjectAttributes, Profile, StripeDraft
 from ossd.disk import Bytes
+from ossd.lending import Loan
 from raftmeta.commands import (
     Body,
     Conditions,
@@ -35,13 +36,14 @@ from raftmeta.commands import (
 _SHORT_STRIPES = 2
 SHORT_BYTES_MAX = _SHORT_STRIPES * STRIPE_BYTES_MAX
 """Longer bodies are staged (SAFETY rule 4)."""
-LANES_SHARE_MAX = 0.5
-"""Further lanes come from the first half of the budget: the rest lets more requests begin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutRequest:
-    """What a dialect asks for. `sha256`: what the body must hash to, if the caller said."""
+    """What a dialect asks for. `sha256`: what the body must hash to, if the caller said.
+
+    `finishes`: the upload that ends with this version (see PutObject), whose bytes these are.
+    """
 
     bucket: str
     key: str
@@ -52,6 +54,7 @@ class PutRequest:
     sha256: bytes | None = None
     conditions: Conditions = field(default_factory=Conditions)
     creates_bucket: bool = False
+    finishes: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,79 +77,95 @@ async def put_object(store: Store, request: PutRequest, body: AsyncIterator[Byte
     if (request.size_bytes or 0) > store.settings.object_bytes_max:
         raise EntityTooLarge(f"An object has at most {store.settings.object_bytes_max} bytes.")
     await store.check_admits_writes()
-    async with store.budget.hold(_first_cost_bytes(request.size_bytes)):
-        return await _Put(store, request, body).run()
-
-
-def _first_cost_bytes(size_bytes: int | None) -> int:
-    """What is held before the first byte is read; a long body's further lanes are surplus."""
-    if size_bytes is not None and size_bytes > SHORT_BYTES_MAX:
-        return stripe_cost_bytes(STRIPE_BYTES_MAX)
-    return stripe_cost_bytes(SHORT_BYTES_MAX if size_bytes is None else size_bytes)
+    with store.loans.lend() as loan:
+        return await _Put(store, request, body, loan).run()
 
 
 class _Put:
     """One request under way."""
 
-    def __init__(self, store: Store, request: PutRequest, body: AsyncIterator[Bytes]) -> None:
+    def __init__(
+        self, store: Store, request: PutRequest, body: AsyncIterator[Bytes], loan: Loan
+    ) -> None:
         self._store = store
         self._request = request
+        self._loan = loan
         self._cutter = Cutter(
             body,
             stripe_bytes=STRIPE_BYTES_MAX,
             object_bytes_max=store.settings.object_bytes_max,
+            loan=loan,
+            declared_bytes=request.size_bytes,
         )
         self._hash = BodyHash(store)
 
     async def run(self) -> StoredObject:
         """The story."""
+        try:
+            return await self._run()
+        finally:
+            await self._cutter.close()
+
+    async def _run(self) -> StoredObject:
         request, store = self._request, self._store
         is_long = (request.size_bytes or 0) > SHORT_BYTES_MAX
         if is_long:
             # Learnt before gigabytes have travelled; the commit decides all the same.
             await check_conditions(store, request.bucket, request.key, request.conditions)
-        first = await self._cutter.next()
+        kept = [await self._cutter.next()]
         inline_bytes_max = (await store.cluster.current()).described.inline_bytes_max
-        if len(first) <= inline_bytes_max:
-            digest = hashlib.sha256(first).digest()
+        if len(kept[0]) <= inline_bytes_max:
+            digest = hashlib.sha256(kept[0]).digest()
             self._check_complete(digest)
-            return await self._commit(InlineBody(data=bytes(first)), digest)
+            return await self._commit(InlineBody(data=bytes(kept[0])), digest)
         profile = await write_profile(
             store, request.bucket, request.profile, creates_bucket=request.creates_bucket
         )
-        self._hash.add(first)
         if is_long:
-            return await self._long_alone(profile, first)
-        return await self._short(profile, first)
+            return await self._long(profile, [self._stripe(kept.pop())])
+        return await self._short(profile, kept.pop())
+
+    def _stripe(self, plain: Bytes) -> PlainStripe:
+        return PlainStripe(plain, hashed=self._hash.add(plain))
+
+    def _closed(self, stripe: PlainStripe) -> PlainStripe:
+        return replace(stripe, lent=self._loan.close(len(stripe.plain)))
 
     async def _short(self, profile: Profile, first: Bytes) -> StoredObject:
-        """Up to two stripes: sent while they arrive, kept until the commit answers."""
-        plains: list[Bytes] = [first]
-        writing = [self._write(first, profile)]
+        """Up to two stripes: sent while they arrive, kept until the commit answers.
+
+        If others need the memory meanwhile they are staged, as those of a long body.
+        """
+        kept = [self._sent(first, profile)]
+        writing = [kept[0].writing]
         del first
         try:
             if await self._cutter.more():
-                plains.append(await self._cutter.next())
-                self._hash.add(plains[-1])
-                writing.append(self._write(plains[-1], profile))
+                if plain := await self._cutter.next():
+                    kept.append(self._sent(plain, profile))
+                    writing.append(kept[-1].writing)
+                del plain
                 if await self._cutter.more():
-                    head = [PlainStripe(p, w) for p, w in zip(plains, writing, strict=True)]
-                    plains.clear()
-                    return await self._long(profile, head, lanes=_SHORT_STRIPES)
+                    return await self._long(profile, kept)
+            self._loan.close(self._loan.open_bytes)
             digest = await self._hash.digest()
             self._check_complete(digest)
-            drafts = [await draft for draft in writing]
-            return await self._commit_rewriting(profile, plains, drafts, digest)
+            drafts = [await draft for draft in writing if draft is not None]
+            return await self._commit_rewriting(profile, kept, drafts, digest)
         finally:
-            for task in writing:
-                task.cancel()
-            await asyncio.wait(writing)
+            await _cancel([task for task in writing if task is not None])
 
-    def _write(self, plain: Bytes, profile: Profile) -> asyncio.Task[StripeDraft]:
-        return asyncio.create_task(write_stripe(self._store, plain, profile))
+    def _sent(self, plain: Bytes, profile: Profile) -> PlainStripe:
+        """A stripe of which the shards are on their way."""
+        writing = asyncio.create_task(write_stripe(self._store, plain, profile))
+        return replace(self._stripe(plain), writing=writing)
 
     async def _commit_rewriting(
-        self, profile: Profile, plains: list[Bytes], drafts: list[StripeDraft], digest: bytes
+        self,
+        profile: Profile,
+        kept: Sequence[PlainStripe],
+        drafts: list[StripeDraft],
+        digest: bytes,
     ) -> StoredObject:
         for _ in range(WRITES_MAX - 1):
             try:
@@ -155,40 +174,32 @@ class _Put:
                 if not is_rewritable(error):
                     raise
             # Too old to be named now, or their disks have gone meanwhile: write them again.
-            drafts = [await write_stripe(self._store, plain, profile) for plain in plains]
+            drafts = [await write_stripe(self._store, each.plain, profile) for each in kept]
         return await self._commit(StripesBody(stripes=tuple(drafts)), digest)
 
-    async def _long_alone(self, profile: Profile, first: Bytes) -> StoredObject:
-        """A long body that said so: more than one stripe at a time only if there is room."""
-        extra_bytes = stripe_cost_bytes(STRIPE_BYTES_MAX)
-        lanes, budget = 1, self._store.budget
-        while lanes < LANES_MAX and budget.try_take(extra_bytes, share_max=LANES_SHARE_MAX):
-            lanes += 1
-        try:
-            head = [PlainStripe(first)]
-            del first
-            return await self._long(profile, head, lanes=lanes)
-        finally:
-            for _ in range(lanes - 1):
-                budget.give(extra_bytes)
-
-    async def _long(self, profile: Profile, head: list[PlainStripe], *, lanes: int) -> StoredObject:
-        body = LongBody(self._store, profile, lanes=lanes)
+    async def _long(self, profile: Profile, head: list[PlainStripe]) -> StoredObject:
+        body = LongBody(self._store, profile)
         try:
             await body.stage(self._request.bucket, self._request.key, self._stripes(head))
             digest = await self._hash.digest()
             self._check_complete(digest)
-            return await self._commit(UploadBody(upload=body.upload), digest)
+            stored = await self._commit(UploadBody(upload=body.upload), digest)
         except BaseException:
             body.abort()
             raise
+        if self._request.finishes:
+            # Somebody may have finished it before us: then what we staged is nobody's.
+            body.abort()
+        return stored
 
     async def _stripes(self, head: list[PlainStripe]) -> AsyncIterator[PlainStripe]:
+        """Those of `head`, which is emptied, then the rest of the body. From here on none
+        depends on the client: each is named, and its memory given back."""
+        head[:] = map(self._closed, head)
         while head:
             yield head.pop(0)
         while plain := await self._cutter.next():
-            self._hash.add(plain)
-            stripe = PlainStripe(plain)
+            stripe = self._closed(self._stripe(plain))
             del plain
             yield stripe
             del stripe
@@ -218,6 +229,7 @@ class _Put:
             ),
             body=body,
             conditions=request.conditions,
+            finishes=request.finishes,
         )
         try:
             put = await self._store.meta.propose(command, ObjectPut)
@@ -233,3 +245,9 @@ class _Put:
             size_bytes=self._cutter.size_bytes,
             sha256=digest,
         )
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[StripeDraft]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)

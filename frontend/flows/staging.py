@@ -25,12 +25,16 @@ _APPENDS_MAX = 8
 
 
 class Staging:
-    """One upload from `begin` to its end. A task of its own sends the windows."""
+    """The stripes that one request adds to an upload. A task of its own sends the windows.
 
-    def __init__(self, store: Store) -> None:
+    The upload is a new one that `begin` opens, or one that exists already and stands at
+    stripe number `position`: then `resume` instead.
+    """
+
+    def __init__(self, store: Store, *, upload: bytes = b"", position: int = 0) -> None:
         self._store = store
-        self.upload = store.random(16)
-        self._position = 0
+        self.upload = upload or store.random(16)
+        self._position = position
         self._appends: dict[int, tuple[StripeDraft | int, asyncio.Future[None]]] = {}
         self._asks: list[tuple[StripeQuestion, asyncio.Future[int]]] = []
         self._work = asyncio.Event()
@@ -44,6 +48,15 @@ class Staging:
             upload=self.upload, bucket=bucket, key=key, ttl_ms=int(settings.upload_ttl_s * 1000)
         )
         await self._store.meta.propose(command, Done)
+        self.resume()
+
+    @property
+    def position(self) -> int:
+        """Number of the next stripe that the catalog awaits."""
+        return self._position
+
+    def resume(self) -> None:
+        """Go on where the upload stands."""
         self._sender = asyncio.create_task(self._send_windows())
 
     async def ask(self, question: StripeQuestion) -> int:

@@ -11,12 +11,14 @@ from frontend.cluster import ClusterView
 from frontend.flows.batches import ShardBatches
 from frontend.flows.damage import DamageNotes
 from frontend.flows.pace import ReadPace
+from frontend.flows.under_way import UnderWay
 from osscore.erasure import Codec
 from osscore.errors import MetadataLowSpace
 from osscore.model import Profile
 from osscore.names import StripeId, stripe_id
 from ossd.budget import ByteBudget
 from ossd.clock import Clock, RandomBytes
+from ossd.lending import Lending
 from raftmeta.client import MetaClient
 
 T = TypeVar("T")
@@ -26,11 +28,18 @@ OFF_LOOP_BYTES = 64 * 1024
 _STRIPE_COST_FACTOR = 3
 """A stripe under way holds its pieces or shards, its joined bytes, and parity or a copy."""
 _BACKGROUND_MAX = 64
+_REWRITES_MAX = 2
+ADOPTIONS_MAX = 8
 
 
 def stripe_cost_bytes(plain_bytes: int) -> int:
     """What a stripe of that size holds in memory while it is written or read."""
     return plain_bytes * _STRIPE_COST_FACTOR
+
+
+def stripe_work_bytes(plain_bytes: int) -> int:
+    """The part of it that comes on top of the stripe's own bytes."""
+    return stripe_cost_bytes(plain_bytes) - plain_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +71,10 @@ class Store:
     cluster: ClusterView
     codec: Codec
     budget: ByteBudget
+    """What work on stripes takes. Who holds of it waits for the cluster only: never for a
+    client, a loan, or more of it."""
+    loans: Lending
+    """What bodies hold for as long as their clients take."""
     batches: ShardBatches
     pace: ReadPace
     clock: Clock
@@ -71,6 +84,12 @@ class Store:
     profiles: dict[str, tuple[float, Profile | None]] = field(default_factory=dict)
     """By bucket: when it was learnt (monotonic), and its profile."""
     damage: DamageNotes = field(default_factory=DamageNotes)
+    under_way: UnderWay = field(default_factory=UnderWay)
+    rewriting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_REWRITES_MAX))
+    """Rewriting holds memory to write while it waits for memory to read: many at once could
+    wait for each other for ever."""
+    adopting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ADOPTIONS_MAX))
+    """Taking in a temp holds a piece of it, of 4 MiB, that no room is lent for yet."""
     _background: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def off_loop(self, size_bytes: int, work: Callable[..., T], *args: Any) -> T:
@@ -78,6 +97,10 @@ class Store:
         if size_bytes <= OFF_LOOP_BYTES:
             return work(*args)
         return await asyncio.get_running_loop().run_in_executor(self.threads, work, *args)
+
+    def has_room(self, share_max: float) -> bool:
+        """Whether at most that share of the memory for bodies is in use."""
+        return self.budget.has_surplus(share_max) and self.loans.has_surplus(share_max)
 
     def fresh_stripe_id(self) -> StripeId:
         """An id born now by catalog time (SAFETY rule 1)."""

@@ -28,9 +28,19 @@ class StripeRead:
         self.shards: dict[int, bytes] = {}
 
     @property
-    def damaged(self) -> dict[int, Slot]:
-        """Good slots by index whose shard was found missing or corrupt."""
-        return self._reader.damaged
+    def damaged(self) -> list[Slot]:
+        """Good slots whose shard was found missing or corrupt; and, once it had to gather, those
+        that their owner has called bad, unless putting them back has failed before."""
+        found = self._reader.damaged
+        bad = [
+            slot
+            for slot in self._stripe.slots
+            if slot.state is SlotState.BAD
+            and self.shards
+            and self._reader.is_living(slot)
+            and not self._store.damage.is_hopeless(self._stripe, slot)
+        ]
+        return [*found.values(), *bad]
 
     async def plain(self, first: int, last: int) -> list[Bytes]:
         """Plain bytes [first, last] in pieces, verified. Raises StripeUnreadable, CorruptStripe."""

@@ -4,7 +4,7 @@ import msgspec
 
 from frontend.flows.encode import encode_stripe, unplaced_draft
 from frontend.flows.shard_fan import ShardFan
-from frontend.flows.store import Store
+from frontend.flows.store import Store, stripe_work_bytes
 from osscore.errors import QuorumLost
 from osscore.model import Profile, StripeDraft
 from osscore.placement import place
@@ -20,16 +20,18 @@ async def write_stripe(
 ) -> StripeDraft:
     """Store the shards of `plain`; answers a draft that meets the acknowledgement rule.
 
+    The memory it needs beside `plain` is taken from the budget first: hold none of it then.
     A stripe whose quorum fails is placed anew under a fresh id, around what has just failed.
     `digest`: BLAKE3-256 of `plain` where it is known. Raises QuorumLost, DiskFull, DiskFailing,
-    TooFewNodes.
+    TooFewNodes, Overloaded.
     """
-    for attempt in range(1, WRITES_MAX + 1):
-        try:
-            return await _write_once(store, plain, profile, digest)
-        except QuorumLost:
-            if attempt == WRITES_MAX:
-                raise
+    async with store.budget.hold(stripe_work_bytes(len(plain))):
+        for attempt in range(1, WRITES_MAX + 1):
+            try:
+                return await _write_once(store, plain, profile, digest)
+            except QuorumLost:
+                if attempt == WRITES_MAX:
+                    raise
     raise AssertionError("unreachable")
 
 

@@ -1,12 +1,22 @@
 """Buckets: made, shown, listed, removed."""
 
-from frontend.access import ADMIN, INFO
-from frontend.flows.buckets import create_bucket, delete_bucket, find_bucket, list_buckets
-from frontend.rest import paths, query
+from typing import Final
+
+from frontend.flows.buckets import (
+    create_bucket,
+    delete_bucket,
+    find_bucket,
+    list_buckets,
+    set_quota_bytes,
+    set_quota_versions,
+)
+from frontend.flows.prune import keep_versions
 from frontend.rest.handler import NativeHandler
-from frontend.rest.objects import PROFILE_HEADER
-from frontend.rest.times import iso_time
-from osscore.model import Profile
+from frontend.serving import query
+from osscore import paths
+from osscore.errors import InvalidArgument
+from osscore.times import iso_time
+from raftmeta.access import INFO
 from raftmeta.queries import BucketInfo
 
 
@@ -26,14 +36,13 @@ class BucketHandler(NativeHandler):
     async def put(self) -> None:
         """Make it; `?profile=k+m` or the profile header gives its redundancy."""
         bucket = paths.bucket_of(self.request.path)
-        await self.allow(ADMIN, bucket)
-        # In a query string a bare '+' reads as a space.
-        asked = query.text(self.arguments, "profile").strip().replace(" ", "+")
-        profile = asked or self.request.headers.get(PROFILE_HEADER, "")
-        await create_bucket(self.store, bucket, Profile.parse(profile) if profile else None)
+        profile = self.asked_profile()
+        said = str(profile) if profile else ""
+        note = await self.administer("bucket.create", bucket, said, bucket=bucket)
+        await create_bucket(self.store, bucket, profile, audit=note)
         self.set_status(201)
         self.set_header("Location", f"/buckets/{bucket}")
-        self.reply_json({"name": bucket, "profile": profile or None}, status=201)
+        self.reply_json({"name": bucket, "profile": said or None}, status=201)
 
     async def get(self) -> None:
         """What is known of it."""
@@ -41,12 +50,31 @@ class BucketHandler(NativeHandler):
         await self.allow(INFO, bucket)
         self.reply_json(_shown(await find_bucket(self.store, bucket)))
 
+    async def patch(self) -> None:
+        """Change how many versions of each object are kept, and what it may hold: 0 for any."""
+        bucket = paths.bucket_of(self.request.path)
+        asked = {name: query.number(self.arguments, name) for name in _SETTINGS}
+        changes = {name: value for name, value in asked.items() if value is not None}
+        if not changes:
+            raise InvalidArgument(f"Say what to change: one of {', '.join(_SETTINGS)}.")
+        for name, value in changes.items():
+            note = await self.administer("bucket.change", bucket, f"{name}={value}", bucket=bucket)
+            await _SETTINGS[name](self.store, bucket, value, audit=note)
+        self.reply_json(_shown(await find_bucket(self.store, bucket)))
+
     async def delete(self) -> None:
         """Remove it; it must be empty, old versions included."""
         bucket = paths.bucket_of(self.request.path)
-        await self.allow(ADMIN, bucket)
-        await delete_bucket(self.store, bucket)
+        note = await self.administer("bucket.remove", bucket, bucket=bucket)
+        await delete_bucket(self.store, bucket, audit=note)
         self.set_status(204)
+
+
+_SETTINGS: Final = {
+    "keep_versions": keep_versions,
+    "quota_bytes": set_quota_bytes,
+    "quota_versions": set_quota_versions,
+}
 
 
 def _shown(bucket: BucketInfo) -> dict[str, object]:
@@ -54,4 +82,9 @@ def _shown(bucket: BucketInfo) -> dict[str, object]:
         "name": bucket.name,
         "created": iso_time(bucket.created_at_ms),
         "profile": str(bucket.profile) if bucket.profile else None,
+        "keep_versions": bucket.keep_versions,
+        "used_bytes": bucket.used_bytes,
+        "used_versions": bucket.used_versions,
+        "quota_bytes": bucket.quota_bytes,
+        "quota_versions": bucket.quota_versions,
     }

@@ -2,13 +2,23 @@
 
 import msgspec
 
-from frontend.access import INFO
+from frontend.flows.nodes import why_not_stop
 from frontend.readiness import DESCRIPTION_AGE_S_MAX
-from frontend.rest import query
+from frontend.rest.generation import shown_deletion
 from frontend.rest.handler import NativeHandler
 from frontend.rest.metanodes import MetanodeShown, read_metanodes
-from osscore.errors import InvalidArgument, NoSuchNode, PreconditionFailed, StoreError
-from raftmeta.queries import CatalogCounted, ClusterDescribed, CountCatalog, DiskInfo, NodeInfo
+from frontend.serving import query
+from osscore.errors import InvalidArgument, PreconditionFailed, StoreError
+from raftmeta.access import INFO
+from raftmeta.queries import (
+    CatalogCounted,
+    ClusterDescribed,
+    CountCatalog,
+    DiskInfo,
+    FrontendInfo,
+    NodeInfo,
+    PruningState,
+)
 
 _LIVING_STATES = ("leader", "follower")
 
@@ -19,7 +29,7 @@ class ClusterHandler(NativeHandler):
     async def get(self) -> None:
         """JSON; works as far as it can while there is no leader."""
         await self.allow(INFO)
-        metanodes = await read_metanodes(self.surface.rpc, self.surface.config.metanodes)
+        metanodes = await read_metanodes(self.surface.rpc, self.store.meta.urls)
         described = await self._described()
         census = await self._census()
         self.reply_json(
@@ -27,9 +37,13 @@ class ClusterHandler(NativeHandler):
                 "cluster_id": described.cluster_id.hex(),
                 "metanodes": metanodes,
                 "blobs": [_blob(node) for node in described.nodes],
-                "frontends": [{"id": self.surface.config.id, "state": "up"}],
+                "frontends": self._frontends(described),
                 "admits_writes": described.admits_writes,
                 "census": _census(census) if census else None,
+                "pruning": _pruning(described.pruning),
+                "generation": described.generation,
+                "deletion": shown_deletion(described.deletion),
+                "healing": _healing(described),
             }
         )
 
@@ -38,6 +52,14 @@ class ClusterHandler(NativeHandler):
             return (await self.store.cluster.refresh()).described
         except StoreError:
             return (await self.store.cluster.current()).described
+
+    def _frontends(self, described: ClusterDescribed) -> list[dict[str, object]]:
+        """All that were heard; this one lives, heard or not."""
+        me = self.surface.config.id
+        shown = [_frontend(each) for each in described.frontends]
+        if me not in {each.frontend for each in described.frontends}:
+            shown.append({"id": me, "state": "up"})
+        return shown
 
     async def _census(self) -> CatalogCounted | None:
         try:
@@ -78,7 +100,7 @@ class MaintenanceHandler(NativeHandler):
         node = query.text(self.arguments, "node")
         if not node:
             raise InvalidArgument("Name a node: ?node=blob-1.")
-        metanodes = await read_metanodes(self.surface.rpc, self.surface.config.metanodes)
+        metanodes = await read_metanodes(self.surface.rpc, self.store.meta.urls)
         obstacle = await self._obstacle(node, metanodes)
         if obstacle:
             raise PreconditionFailed(obstacle)
@@ -89,18 +111,9 @@ class MaintenanceHandler(NativeHandler):
             return ""
         if node in {each.id for each in metanodes}:
             return _metanode_obstacle(node, metanodes)
-        state = await self.store.cluster.refresh()
-        if node not in state.health:
-            raise NoSuchNode(f"There is no node {node!r}.")
-        others_down = [n for n, health in state.health.items() if n != node and health != "up"]
-        if others_down:
-            return f"Other blob daemons are not up: {', '.join(others_down)}."
+        described = (await self.store.cluster.refresh()).described
         census = await self.store.meta.query(CountCatalog(), CatalogCounted)
-        if census.missing:
-            return f"Stripes wait for repair: {sum(census.missing.values())}."
-        if len(state.health) <= 2:
-            return "Fewer than two blob daemons would remain."
-        return ""
+        return why_not_stop(described, census, node)
 
 
 def _metanode_obstacle(node: str, metanodes: list[MetanodeShown]) -> str:
@@ -113,6 +126,33 @@ def _metanode_obstacle(node: str, metanodes: list[MetanodeShown]) -> str:
 def _census(counted: CatalogCounted) -> dict[str, object]:
     fields = msgspec.structs.asdict(counted)
     return {**fields, "missing": {str(n): count for n, count in counted.missing.items()}}
+
+
+def _pruning(state: PruningState | None) -> dict[str, object] | None:
+    return msgspec.structs.asdict(state) if state else None
+
+
+def _healing(described: ClusterDescribed) -> dict[str, object] | None:
+    """In short; see `/v1/maintenance/repair`."""
+    state = described.healing
+    if state is None:
+        return None
+    return {
+        "alarm": state.alarm or None,
+        "paused": list(described.paused),
+        "tasks": state.tasks,
+        "unreadable": state.unreadable,
+        "bytes_per_s": state.bytes_per_s,
+    }
+
+
+def _frontend(info: FrontendInfo) -> dict[str, object]:
+    return {
+        "id": info.frontend,
+        "state": info.health,
+        "url": info.url,
+        "last_heartbeat_ms_ago": info.last_heartbeat_ms_ago,
+    }
 
 
 def _blob(node: NodeInfo) -> dict[str, object]:
@@ -135,4 +175,8 @@ def _disk(disk: DiskInfo) -> dict[str, object]:
         "free_bytes": disk.free_bytes,
         "writable": disk.writable,
         "problem": disk.problem,
+        "silent": disk.is_silent,
+        "shards": disk.slot_count,
+        "bytes": disk.slot_bytes,
+        "census": msgspec.structs.asdict(disk.census) if disk.census else None,
     }

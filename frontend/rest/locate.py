@@ -3,12 +3,13 @@
 import asyncio
 from urllib.parse import urlsplit
 
-from frontend.access import INFO
 from frontend.flows.locate import StripeLocation, locate_object
-from frontend.rest import paths, query
-from frontend.rest.digests import hash_of_name
 from frontend.rest.handler import NativeHandler
 from frontend.rest.metanodes import read_metanodes
+from frontend.serving import query
+from osscore import paths
+from osscore.digest_headers import hash_of_name
+from raftmeta.access import INFO
 
 
 class LocateHandler(NativeHandler):
@@ -18,10 +19,10 @@ class LocateHandler(NativeHandler):
         """Stripe 0, or all; an inline object lies on the metanodes."""
         name = paths.key(paths.after(self.request.path, "/locate/"))
         bucket = query.text(self.arguments, "bucket", paths.DEFAULT_BUCKET)
-        grant = await self.allow(INFO, bucket)
+        grant = await self.allow(INFO, bucket, name)
         wants_all = query.flag(self.arguments, "all")
-        # A hash may be found in any bucket, which a key limited to some must not see.
-        digest = None if grant.buckets else hash_of_name(name)
+        # A hash may be found anywhere, which a key limited to some of it must not see.
+        digest = None if grant.buckets or grant.prefixes else hash_of_name(name)
         found, stripes = await locate_object(
             self.store, bucket, name, digest, all_stripes=wants_all
         )
@@ -49,5 +50,5 @@ class LocateHandler(NativeHandler):
 
     async def _metanodes(self) -> dict[str, str]:
         async with asyncio.timeout(5):
-            nodes = await read_metanodes(self.surface.rpc, self.surface.config.metanodes)
+            nodes = await read_metanodes(self.surface.rpc, self.store.meta.urls)
         return {str(number): urlsplit(node.url).netloc for number, node in enumerate(nodes)}

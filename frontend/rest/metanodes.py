@@ -26,12 +26,16 @@ class MetanodeShown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_metanodes(rpc: Rpc, urls: Sequence[str]) -> list[MetanodeShown]:
-    """All configured metanodes and all members they name, in order of their ids."""
+    """The metanodes that count, as whoever knows the log furthest names them, in order of their
+    ids; before anybody names them, those asked."""
     answers = await _ask(rpc, urls)
-    ids = {
-        member.url: member.id for status in answers.values() if status for member in status.members
-    }
+    told = [status for status in answers.values() if status is not None]
+    newest = max(told, key=lambda status: status.members_index, default=None)
+    ids = {member.url: member.id for member in newest.members} if newest is not None else {}
     answers |= await _ask(rpc, [url for url in ids if url not in answers])
+    if ids:
+        counted = set(ids.values())
+        answers = {url: each for url, each in answers.items() if _id(url, each, ids) in counted}
     shown = {_id(url, status, ids): _shown(url, status, ids) for url, status in answers.items()}
     return [shown[name] for name in sorted(shown)]
 

@@ -8,15 +8,16 @@ it; `after` continues behind a version (of NAME) or behind the cursor in `Link`.
 import re
 from urllib.parse import quote
 
-from frontend.access import INFO
 from frontend.flows.listing import LIMIT_DEFAULT, LIMIT_MAX, list_versions
 from frontend.flows.store import Store
-from frontend.rest import paths, query
-from frontend.rest.digests import base64_text
 from frontend.rest.handler import NativeHandler
-from frontend.rest.times import iso_time
+from frontend.serving import query
+from osscore import paths
+from osscore.digest_headers import base64_text
 from osscore.errors import NoSuchBucket
 from osscore.model import VersionInfo
+from osscore.times import iso_time
+from raftmeta.access import INFO
 from raftmeta.queries import VersionsListed
 
 _CURSOR = re.compile(r"(\d{1,19}):(.+)", re.DOTALL)
@@ -28,19 +29,20 @@ class BucketVersionsHandler(NativeHandler):
     async def get(self) -> None:
         """One page: keys in order, newest first; `next` is the `after` of the next."""
         bucket, key = paths.bucket_and_rest(self.request.path, "/versions/")
-        await self.allow(INFO, bucket)
+        prefix = query.text(self.arguments, "prefix")
+        await self.allow(INFO, bucket, key or prefix)
         after = parse_cursor(query.text(self.arguments, "after"))
         page = await _page(
             self.store,
             bucket,
-            prefix=query.text(self.arguments, "prefix"),
+            prefix=prefix,
             key=paths.key(key) if key else "",
             after=after,
             limit=query.limit(self.arguments, default=LIMIT_DEFAULT, most=LIMIT_MAX),
         )
         self.reply_json(
             {
-                "versions": [_shown(version) for version in page.versions],
+                "versions": [shown_version(version) for version in page.versions],
                 "next": cursor(page.next) if page.next else None,
             }
         )
@@ -52,7 +54,7 @@ class VersionLinesHandler(NativeHandler):
     async def get(self) -> None:
         """One page of lines."""
         name = paths.after(self.request.path, "/versions/") if self.request.path[9:] else ""
-        await self.allow(INFO, paths.DEFAULT_BUCKET)
+        await self.allow(INFO, paths.DEFAULT_BUCKET, name)
         limit = query.limit(self.arguments, default=LIMIT_DEFAULT, most=LIMIT_MAX)
         if name:
             rows, following = await self._of_name(paths.key(name), limit)
@@ -131,7 +133,8 @@ def _line(version: VersionInfo) -> dict[str, object]:
     }
 
 
-def _shown(version: VersionInfo) -> dict[str, object]:
+def shown_version(version: VersionInfo) -> dict[str, object]:
+    """A version as an entry of a listing."""
     return {
         "key": version.key,
         "version": version.number,

@@ -1,8 +1,10 @@
 """Arguments in the query string, parsed strictly."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 
 from osscore.errors import InvalidArgument
+from osscore.times import parse_time, time_ms
 
 Arguments = Mapping[str, Sequence[bytes]]
 
@@ -27,6 +29,15 @@ def number(arguments: Arguments, name: str) -> int | None:
         raise InvalidArgument(f"{name} must be a whole number, not {value[:20]!r}.")
     # Longer ones are no version of anything; int() on megabytes of digits is slow.
     return int(value[:30])
+
+
+def moment_ms(arguments: Arguments, name: str) -> int:
+    """A time as unix ms, in UTC where it names no zone; 0 if not given. Raises InvalidArgument."""
+    value = text(arguments, name)
+    if not value and name not in arguments:
+        return 0
+    moment = parse_time(value)
+    return time_ms(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
 def flag(arguments: Arguments, name: str) -> bool:
