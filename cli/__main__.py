@@ -6,7 +6,27 @@ from typing import Annotated
 
 import typer
 
-from cli import buckets, cluster, listing, objects
+from cli import (
+    audit,
+    buckets,
+    census,
+    cluster,
+    docs,
+    explain,
+    keys,
+    listing,
+    maintenance,
+    meta,
+    nodes,
+    objects,
+    rebalance,
+    repair,
+    scan,
+    scrub,
+    share,
+    timetravel,
+    tokens,
+)
 
 app = typer.Typer(
     name="ossctl",
@@ -19,6 +39,15 @@ cluster_app = typer.Typer(no_args_is_help=True, help="The cluster as a whole.")
 cluster_app.command("status")(cluster.status)
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(buckets.app, name="bucket")
+app.add_typer(keys.app, name="key")
+app.add_typer(tokens.app, name="token")
+app.add_typer(audit.app, name="audit")
+app.add_typer(repair.app, name="repair")
+app.add_typer(scrub.app, name="scrub")
+app.add_typer(rebalance.app, name="rebalance")
+app.add_typer(nodes.app, name="node")
+app.add_typer(explain.app, name="object")
+app.add_typer(meta.app, name="meta")
 VERBS: tuple[Callable[..., None], ...] = (
     cluster.up,
     cluster.down,
@@ -33,6 +62,12 @@ VERBS: tuple[Callable[..., None], ...] = (
     objects.rm,
     objects.undelete,
     objects.stat,
+    share.share,
+    timetravel.restore_prefix,
+    maintenance.prune,
+    scan.scan,
+    census.census,
+    docs.docs,
 )
 for verb in VERBS:
     app.command()(verb)

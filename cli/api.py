@@ -6,11 +6,19 @@ import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from cli.connection import Connection
-from osscore.errors import OutcomeUnknown, PeerUnreachable, StoreError, Unavailable, from_code
+from cli.connection import Connection, connect
+from osscore.errors import (
+    MethodNotAllowed,
+    OutcomeUnknown,
+    PeerUnreachable,
+    StoreError,
+    Unavailable,
+    from_code,
+)
 
 if TYPE_CHECKING:
     import aiohttp
@@ -66,8 +74,11 @@ class Api:
         self, path: str, query: Mapping[str, str] | None, headers: Mapping[str, str] | None
     ) -> None:
         # The answer to HEAD has no body, so only the status: GET also says what is missing.
-        async with self.request("GET", path, query=query, headers=headers):
-            pass  # it is there by now: the caller raises what HEAD said
+        try:
+            async with self.request("GET", path, query=query, headers=headers):
+                pass  # it is there by now: the caller raises what HEAD said
+        except MethodNotAllowed:
+            pass  # it has no GET: the status must do
 
     async def json(self, method: str, path: str, **options: Any) -> Any:
         """The JSON of an answer, None when it has no body. Raises as `request` does, and
@@ -145,6 +156,24 @@ def run(connection: Connection, work: Callable[[Api], Awaitable[T]]) -> T:
     return asyncio.run(main())
 
 
+def call(
+    directory: Path | None,
+    endpoint: str | None,
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, str] | None = None,
+    send: object = None,
+) -> Any:
+    """One request of a command, with `send` as its JSON body; the JSON of the answer.
+
+    Raises as `Api.json` does, and UsageError where there is no cluster to speak to.
+    """
+    connection = connect(endpoint=endpoint, directory=directory, environ=os.environ)
+    body = None if send is None else json.dumps(send).encode()
+    return run(connection, lambda api: api.json(method, path, query=query, body=body))
+
+
 def broken_off(method: str, endpoint: str, error: Exception) -> Unavailable:
     """What a connection that ended too soon means for who sent `method`."""
     what = f"the connection to {endpoint} broke off ({error or type(error).__name__})"
@@ -199,6 +228,8 @@ async def _error(response: "aiohttp.ClientResponse") -> StoreError:
         # Not from a frontend, whose errors are JSON; a proxy before it may say these.
         kind = {401: "Unauthenticated", 403: "AccessDenied", 503: "Unavailable"}
         kind |= {502: "Unavailable", 504: "Unavailable"}
+        if response.method == "HEAD":
+            kind |= {404: "NotFound"}
         if response.status not in kind:
             return _foreign(response)
         message = f"{_endpoint(response)} answered {response.status} {response.reason}"

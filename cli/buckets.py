@@ -1,7 +1,7 @@
 """Commands on buckets."""
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -9,7 +9,15 @@ import typer
 from cli import api as http
 from cli.cluster import AsJson, Dir, Endpoint
 from cli.connection import connect
-from cli.output import console, errors_as_exit_codes, print_json, print_table
+from cli.output import (
+    UsageError,
+    console,
+    errors_as_exit_codes,
+    human_bytes,
+    print_json,
+    print_table,
+)
+from cli.sizes import parse_size
 from cli.target import checked_profile, parse_bucket
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and remove buckets.")
@@ -26,7 +34,7 @@ def create(
 ) -> None:
     """Make an empty bucket."""
     with errors_as_exit_codes():
-        query = {"profile": checked_profile(profile)} if profile else {}
+        query = {"profile": checked_profile(profile)} if profile is not None else {}
         _change("PUT", name, query, "created", directory, endpoint, as_json)
 
 
@@ -46,11 +54,81 @@ def ls(directory: Dir = None, endpoint: Endpoint = None, as_json: AsJson = False
         connection = connect(endpoint=endpoint, directory=directory, environ=os.environ)
         found = http.run(connection, lambda api: api.json("GET", "/buckets"))["buckets"]
         if as_json:
-            print_json(found)
+            for bucket in found:
+                print_json(bucket)
             return
         print_table(
-            ["BUCKET", "PROFILE"], [[b["name"], b.get("profile") or "default"] for b in found]
+            ["BUCKET", "PROFILE", "KEEPS", "VERSIONS", "USED", "QUOTA"],
+            [
+                [
+                    b["name"],
+                    b.get("profile") or "default",
+                    _keeps(b),
+                    str(b["used_versions"]),
+                    human_bytes(b["used_bytes"]),
+                    _quota(b),
+                ]
+                for b in found
+            ],
         )
+
+
+@app.command(name="set")
+def set_(
+    name: Name,
+    keep_versions: Annotated[
+        int | None,
+        typer.Option(min=0, help="Keep so many versions of each object from now on; 0: all."),
+    ] = None,
+    quota: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Hold at most this, old versions included; 0: any."),
+    ] = None,
+    quota_versions: Annotated[
+        int | None, typer.Option(min=0, help="Hold at most so many versions; 0: any.")
+    ] = None,
+    directory: Dir = None,
+    endpoint: Endpoint = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a bucket's settings."""
+    with errors_as_exit_codes():
+        asked = {
+            "keep_versions": keep_versions,
+            "quota_bytes": None if quota is None else parse_size(quota),
+            "quota_versions": quota_versions,
+        }
+        query = {setting: str(value) for setting, value in asked.items() if value is not None}
+        if not query:
+            raise UsageError("say what to change: --keep-versions N, --quota SIZE")
+        bucket = parse_bucket(name)
+        connection = connect(endpoint=endpoint, directory=directory, environ=os.environ)
+        path = f"/buckets/{quote(bucket)}"
+        shown = http.run(connection, lambda api: api.json("PATCH", path, query=query))
+        if as_json:
+            print_json(shown)
+            return
+        said = f"bucket {bucket} keeps {_kept(shown['keep_versions'])}"
+        console().print(f"{said}, quota {_quota(shown)}", markup=False)
+
+
+def _keeps(bucket: dict[str, Any]) -> str:
+    return str(bucket.get("keep_versions") or "all")
+
+
+def _quota(bucket: dict[str, Any]) -> str:
+    bounds = []
+    if bucket["quota_bytes"]:
+        bounds.append(human_bytes(bucket["quota_bytes"]))
+    if bucket["quota_versions"]:
+        bounds.append(f"{bucket['quota_versions']} versions")
+    return ", ".join(bounds) or "none"
+
+
+def _kept(count: int) -> str:
+    if not count:
+        return "every version"
+    return f"the newest {count} versions of each object"
 
 
 def _change(

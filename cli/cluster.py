@@ -6,12 +6,14 @@ import signal
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cli import api, local_cluster, local_process
+from cli.censuses import census_lines
 from cli.connection import Connection, cluster_folder, connect
 from cli.local_cluster import Counts, LocalCluster
 from cli.output import (
@@ -68,10 +70,10 @@ def start(node: Node, directory: Dir = None, as_json: AsJson = False) -> None:
     with errors_as_exit_codes():
         cluster = local_cluster.load_required(cluster_folder(directory, os.environ))
         found = cluster.node(node)
-        is_started = _start_one(cluster, found)
+        is_started = start_one(cluster, found, os.environ)
         if is_started:
             cluster.save()
-        _wait_live(cluster, [found])
+        wait_live(cluster, [found])
         if as_json:
             print_json({"id": node, "pid": found["pid"], "started": is_started})
         else:
@@ -141,6 +143,22 @@ def _print_status(found: dict[str, Any]) -> None:
             ]
         )
     print_table(["BLOB DAEMON", "STATE", "URL", "ZONE", "FREE", "CAPACITY", "PROBLEM"], rows)
+    for line in census_lines(found["blobs"]):
+        console().print(line, markup=False)
+    _print_deletion(found)
+
+
+def _print_deletion(found: dict[str, Any]) -> None:
+    """Only what is out of the ordinary: a restored catalog that nobody has adopted yet."""
+    deletion = found["deletion"]
+    if not deletion["frozen"]:
+        return
+    console().print(
+        f"\nDeletion is frozen: the catalog was restored (generation {found['generation']}). "
+        f"{deletion['disks_confirmed']} of {deletion['disks']} disks have a finished census; "
+        "'ossctl meta adopt' lets it go on.",
+        markup=False,
+    )
 
 
 def _signal(
@@ -181,7 +199,7 @@ def bring_up(
             local_cluster.grow(cluster, counts)
         started = start_all(cluster)
         try:
-            _wait_live(cluster, list(cluster.nodes()))
+            wait_live(cluster, list(cluster.nodes()))
         except BaseException:
             _end(started)
             raise
@@ -214,7 +232,7 @@ def start_all(cluster: LocalCluster) -> list[dict[str, Any]]:
     cluster.save()
     try:
         for node in idle:
-            _start_one(cluster, node)
+            start_one(cluster, node, os.environ)
             cluster.save()
     except BaseException:
         _end(idle)
@@ -222,11 +240,15 @@ def start_all(cluster: LocalCluster) -> list[dict[str, Any]]:
     return idle
 
 
-def _start_one(cluster: LocalCluster, node: dict[str, Any]) -> bool:
+def start_one(
+    cluster: LocalCluster, node: dict[str, Any], environ: Mapping[str, str], *, forms: bool = True
+) -> bool:
+    """Start a node unless it runs; whether it did not. `forms` False: a metanode that waits
+    empty instead of forming a new cluster. The caller saves the cluster."""
     if local_process.is_running(node["pid"], node["id"]):
         return False
-    daemon = cluster.daemon(node)
-    node["pid"] = local_process.start(daemon, cluster.environ(os.environ))
+    daemon = cluster.daemon(node, forms=forms)
+    node["pid"] = local_process.start(daemon, cluster.environ(environ))
     return True
 
 
@@ -245,7 +267,7 @@ def wait_ready(cluster: LocalCluster) -> None:
     """Until every frontend says it can write and every blob daemon is up."""
     deadline = time.monotonic() + READY_DEADLINE_S
     with stderr().status("starting the cluster"):
-        _wait_live(cluster, list(cluster.nodes()))
+        wait_live(cluster, list(cluster.nodes()))
         while True:
             missing = _not_ready(cluster)
             if not missing:
@@ -279,7 +301,7 @@ def _not_ready(cluster: LocalCluster) -> str:
     return f"waiting for {', '.join(absent)}" if absent else ""
 
 
-def _wait_live(cluster: LocalCluster, nodes: list[dict[str, Any]]) -> None:
+def wait_live(cluster: LocalCluster, nodes: list[dict[str, Any]]) -> None:
     """Until every process answers /livez."""
     deadline = time.monotonic() + READY_DEADLINE_S
     for node in nodes:

@@ -1,7 +1,9 @@
 """Commands that list: ls, versions."""
 
 import os
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -11,7 +13,10 @@ from cli import api as http
 from cli.api import Api
 from cli.cluster import AsJson, Dir, Endpoint
 from cli.connection import connect
+from cli.moments import At, which_version
 from cli.output import (
+    FAILURES_SHOWN,
+    UsageError,
     console,
     errors_as_exit_codes,
     human_bytes,
@@ -23,6 +28,7 @@ from cli.target import Bucket, Name, Recursive, Target, parse_object, parse_pref
 from osscore.errors import NoSuchKey
 
 PAGE = "1000"
+NOW: Mapping[str, str] = MappingProxyType({})
 
 
 def ls(
@@ -32,6 +38,7 @@ def ls(
     bucket: Bucket = None,
     long: Annotated[bool, typer.Option("--long", "-l", help="Size, time and version.")] = False,
     recursive: Recursive = False,
+    at: At = None,
     versions: Annotated[bool, typer.Option("--versions", help="Every version.")] = False,
     directory: Dir = None,
     endpoint: Endpoint = None,
@@ -39,6 +46,9 @@ def ls(
 ) -> None:
     """List objects; folders end with '/'."""
     with errors_as_exit_codes():
+        if at is not None and (versions or prefix in ("oss://", "s3://")):
+            raise UsageError("--at lists the objects of one bucket, not versions or buckets")
+        then = which_version(None, at)
         connection = connect(endpoint=endpoint, directory=directory, environ=os.environ)
         if prefix in ("oss://", "s3://"):
             http.run(connection, lambda api: _list_buckets(api, as_json=as_json))
@@ -50,8 +60,12 @@ def ls(
         delimiter = "" if recursive else "/"
 
         async def work(api: Api) -> None:
-            async for page in _pages(api, target.bucket, target.key, delimiter):
+            gone: list[dict[str, Any]] = []
+            async for page in _pages(api, target.bucket, target.key, delimiter, then):
                 _print_page(page, long=long, as_json=as_json)
+                gone += page.get("gone", [])
+            if not as_json:
+                _tell_gone(gone)
 
         http.run(connection, work)
 
@@ -59,6 +73,8 @@ def ls(
 def _print_page(page: dict[str, Any], *, long: bool, as_json: bool) -> None:
     # Objects and folders in one order, as they would sort as names.
     entries = [(e["key"], e) for e in page["objects"]] + [(p, None) for p in page["prefixes"]]
+    if as_json:
+        entries += [(e["key"], e) for e in page.get("gone", [])]
     rows = []
     for key, entry in sorted(entries, key=lambda pair: pair[0].encode()):
         if as_json:
@@ -80,12 +96,28 @@ def _print_page(page: dict[str, Any], *, long: bool, as_json: bool) -> None:
         print_table(["SIZE", "MODIFIED", "VERSION", "NAME"], rows)
 
 
+def _tell_gone(gone: list[dict[str, Any]]) -> None:
+    """On standard error: what is listed can be fetched."""
+    for entry in gone[:FAILURES_SHOWN]:
+        sys.stderr.write(f"ossctl: {entry['key']}: {why_gone(entry)}\n")
+    if len(gone) > FAILURES_SHOWN:
+        sys.stderr.write(f"ossctl: (and {len(gone) - FAILURES_SHOWN} more)\n")
+
+
+def why_gone(entry: dict[str, Any]) -> str:
+    """Why an object of a time cannot be fetched any more."""
+    if entry["was"] == "unknown":
+        return "what it was then cannot be told: too many of its versions were removed since"
+    which = f"version {entry['version']}" if entry["version"] else "a version"
+    return f"was {which} then, which was removed since: pruned, expired or deleted for good"
+
+
 async def _pages(
-    api: Api, bucket: str, prefix: str, delimiter: str
+    api: Api, bucket: str, prefix: str, delimiter: str, then: Mapping[str, str]
 ) -> AsyncIterator[dict[str, Any]]:
     after = ""
     while True:
-        query = {"prefix": prefix, "delimiter": delimiter, "after": after, "limit": PAGE}
+        query = {"prefix": prefix, "delimiter": delimiter, "after": after, "limit": PAGE, **then}
         page = await api.json("GET", f"/buckets/{quote(bucket)}/objects", query=query)
         yield page
         if page["next"] is None:
@@ -93,10 +125,13 @@ async def _pages(
         after = page["next"]
 
 
-async def objects_below(api: Api, bucket: str, prefix: str) -> AsyncIterator[dict[str, Any]]:
-    """Every object whose key begins with `prefix`, as the API lists it, in order."""
-    async for page in _pages(api, bucket, prefix, ""):
-        for entry in page["objects"]:
+async def objects_below(
+    api: Api, bucket: str, prefix: str, then: Mapping[str, str] = NOW
+) -> AsyncIterator[dict[str, Any]]:
+    """Every object whose key begins with `prefix`, as the API lists it; with `at` in `then` also
+    those that were there and are gone for good, which have a `was`."""
+    async for page in _pages(api, bucket, prefix, "", then):
+        for entry in [*page["objects"], *page.get("gone", [])]:
             yield entry
 
 

@@ -90,8 +90,8 @@ class LocalCluster:
         )
         _write(self.folder / "local.json", {"environment": self.environment})
 
-    def daemon(self, node: Mapping[str, Any]) -> Daemon:
-        """How to start that node."""
+    def daemon(self, node: Mapping[str, Any], *, forms: bool = True) -> Daemon:
+        """How to start that node. `forms` False: a metanode that waits for a restore."""
         role = next(
             role
             for role, group in (
@@ -104,18 +104,18 @@ class LocalCluster:
         return Daemon(
             id=node["id"],
             role=role,
-            arguments=tuple(self._arguments(role, node)),
+            arguments=tuple(self._arguments(role, node, forms=forms)),
             log=self.folder / "logs" / f"{node['id']}.log",
         )
 
-    def _arguments(self, role: str, node: Mapping[str, Any]) -> Iterator[str]:
+    def _arguments(self, role: str, node: Mapping[str, Any], *, forms: bool) -> Iterator[str]:
         yield from ("--id", node["id"])
         yield from ("--http", _address(node["api" if role == "frontend" else "http"]))
         if role == "raftmeta":
             members = (f"{m['id']}={m['raft']}={m['http']}" for m in self.metanodes)
             yield from ("--data", node["data"], "--raft", node["raft"])
             yield from ("--peers", ",".join(m["http"] for m in self.metanodes))
-            if node is self.metanodes[0]:
+            if forms and node is self.metanodes[0]:
                 yield from ("--bootstrap", ",".join(members))
             return
         if role == "blobd":

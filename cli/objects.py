@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,8 @@ from cli.api import Api, object_path
 from cli.cluster import AsJson, Dir, Endpoint
 from cli.connection import connect
 from cli.fanout import each
-from cli.listing import objects_below
+from cli.listing import objects_below, why_gone
+from cli.moments import HELP, At, parse_since, which_version
 from cli.output import (
     UsageError,
     console,
@@ -22,6 +24,7 @@ from cli.output import (
     print_json,
 )
 from cli.progress import progress
+from cli.resuming import is_resumable, put_resumably
 from cli.target import (
     Bucket,
     Name,
@@ -31,6 +34,7 @@ from cli.target import (
     parse_object,
     parse_prefix,
 )
+from cli.timetravel import DryRun, Resume, resumed, travel
 from cli.transfer import (
     Upload,
     fetch,
@@ -42,7 +46,7 @@ from cli.transfer import (
 from cli.transfer import (
     put as put_one,
 )
-from osscore.errors import NoSuchKey
+from osscore.errors import NoSuchKey, NoSuchVersion
 
 Version = Annotated[int | None, typer.Option("--version", min=1, help="Number of a version.")]
 
@@ -69,9 +73,9 @@ def put(
         connection = connect(endpoint=endpoint, directory=directory, environ=os.environ)
         todo = _plan_uploads(paths, bucket, recursive=recursive)
         headers = {}
-        if profile:
+        if profile is not None:
             headers["X-Oss-Profile"] = checked_profile(profile)
-        if content_type:
+        if content_type is not None:
             headers["Content-Type"] = _header_value(content_type)
         http.run(connection, lambda api: _put_all(api, todo, headers, as_json=as_json))
 
@@ -80,7 +84,12 @@ async def _put_all(api: Api, todo: list[Upload], headers: dict[str, str], *, as_
     with progress(total_bytes(todo), shown=not as_json) as meter:
 
         async def store(upload: Upload) -> None:
-            found = await put_one(api, upload, headers=headers, meter=meter)
+            if is_resumable(upload):
+                found = await put_resumably(
+                    api, upload, headers=headers, meter=meter, state=_uploads_under_way()
+                )
+            else:
+                found = await put_one(api, upload, headers=headers, meter=meter)
             if as_json:
                 print_json(found)
                 return
@@ -90,8 +99,15 @@ async def _put_all(api: Api, todo: list[Upload], headers: dict[str, str], *, as_
         await each(todo, store, name=lambda upload: str(upload.source or upload.target))
 
 
+def _uploads_under_way() -> Path:
+    """Where handles of unfinished uploads are kept (XDG base directories)."""
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    # Without a home this stays a relative path; Path.expanduser would raise.
+    return Path(os.path.expanduser(state), "ossctl", "uploads")  # noqa: PTH111
+
+
 def _header_value(text: str) -> str:
-    if not text.isascii() or not text.isprintable():
+    if not text.strip() or not text.isascii() or not text.isprintable():
         raise UsageError(f"the content type {text!r} is not one line of ASCII")
     return text
 
@@ -137,6 +153,7 @@ def get(
         str | None, typer.Argument(help="File, existing folder, or - for standard output.")
     ] = None,
     version: Version = None,
+    at: At = None,
     bucket: Bucket = None,
     recursive: Recursive = False,
     directory: Dir = None,
@@ -145,6 +162,7 @@ def get(
 ) -> None:
     """Fetch an object into a file, or with -r everything below a prefix into a folder."""
     with errors_as_exit_codes():
+        which = which_version(version, at)
         connection = connect(endpoint=endpoint, directory=directory, environ=os.environ)
         if recursive:
             if version is not None:
@@ -155,17 +173,17 @@ def get(
             folder = Path(target or ".")
             if folder.exists() and not folder.is_dir():
                 raise UsageError(f"{folder} is no folder")
-            http.run(connection, lambda api: _get_tree(api, prefix, folder, as_json=as_json))
+            http.run(connection, lambda api: _get_tree(api, prefix, folder, which, as_json=as_json))
             return
         source = parse_object(name, bucket)
         if target == "-":
-            http.run(connection, lambda api: _to_stdout(api, source, version))
+            http.run(connection, lambda api: _to_stdout(api, source, which))
             return
         path = _file_for(source, target)
 
         async def work(api: Api) -> None:
             with progress(None, shown=not as_json) as meter:
-                size = await fetch_to_file(api, source, path, version=version, meter=meter)
+                size = await fetch_to_file(api, source, path, which=which, meter=meter)
             _say_fetched(source, path, size, as_json=as_json)
 
         http.run(connection, work)
@@ -190,28 +208,34 @@ def _say_fetched(source: Target, path: Path, size_bytes: int, *, as_json: bool) 
         console().print(f"{source}  ->  {path}  {human_bytes(size_bytes)}", markup=False)
 
 
-async def _get_tree(api: Api, prefix: Target, folder: Path, *, as_json: bool) -> None:
+async def _get_tree(
+    api: Api, prefix: Target, folder: Path, then: Mapping[str, str], *, as_json: bool
+) -> None:
     # 'photos' means the folder photos/, never also 'photos-old/...'.
     whole = prefix.key if not prefix.key or prefix.key.endswith("/") else prefix.key + "/"
-    found = [entry async for entry in objects_below(api, prefix.bucket, whole)]
+    found = {e["key"]: e async for e in objects_below(api, prefix.bucket, whole, then)}
     if not found:
-        raise NoSuchKey(f"there is nothing below {prefix}")
-    with progress(sum(e["size"] for e in found), shown=not as_json) as meter:
+        raise NoSuchKey(f"there {'was' if then else 'is'} nothing below {prefix}")
+    with progress(sum(e.get("size", 0) for e in found.values()), shown=not as_json) as meter:
 
         async def one(source: Target) -> None:
+            entry = found[source.key]
+            if "was" in entry:
+                raise NoSuchVersion(why_gone(entry))
             path = local_path(folder, source.key[len(whole) :])
-            size = await fetch_to_file(api, source, path, version=None, meter=meter)
+            which = {"version": str(entry["version"])} if then else {}
+            size = await fetch_to_file(api, source, path, which=which, meter=meter)
             _say_fetched(source, path, size, as_json=as_json)
 
-        await each([Target(prefix.bucket, e["key"]) for e in found], one, name=str)
+        await each([Target(prefix.bucket, key) for key in found], one, name=str)
 
 
-async def _to_stdout(api: Api, source: Target, version: int | None) -> None:
+async def _to_stdout(api: Api, source: Target, which: Mapping[str, str]) -> None:
     # Where the bytes themselves come out on the terminal a bar would lie among them.
     output = sys.stdout.buffer
     with progress(None, shown=not sys.stdout.isatty()) as meter:
         try:
-            await fetch(api, source, version=version, output=output, meter=meter)
+            await fetch(api, source, which=which, output=output, meter=meter)
             output.flush()
         except BrokenPipeError:
             raise
@@ -222,15 +246,17 @@ async def _to_stdout(api: Api, source: Target, version: int | None) -> None:
 def cat(
     name: Name,
     version: Version = None,
+    at: At = None,
     bucket: Bucket = None,
     directory: Dir = None,
     endpoint: Endpoint = None,
 ) -> None:
     """Write an object to standard output."""
     with errors_as_exit_codes():
+        which = which_version(version, at)
         connection = connect(endpoint=endpoint, directory=directory, environ=os.environ)
         source = parse_object(name, bucket)
-        http.run(connection, lambda api: _to_stdout(api, source, version))
+        http.run(connection, lambda api: _to_stdout(api, source, which))
 
 
 def rm(
@@ -271,7 +297,17 @@ def rm(
 
 
 def undelete(
-    name: Name,
+    name: Annotated[
+        str, typer.Argument(help="Object name, or oss://BUCKET/NAME; with --since a prefix.")
+    ] = "",
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="TIME", help=f"Everything below that was deleted since: {HELP}"
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    resume: Resume = None,
     bucket: Bucket = None,
     directory: Dir = None,
     endpoint: Endpoint = None,
@@ -279,19 +315,28 @@ def undelete(
 ) -> None:
     """Bring back the version that was current before the object was deleted."""
     with errors_as_exit_codes():
+        if since is None and (dry_run or resume):
+            raise UsageError("--dry-run and --resume go with --since")
         connection = connect(endpoint=endpoint, directory=directory, environ=os.environ)
+        if since is not None:
+            query = {"since": parse_since(since), **resumed(resume)}
+            below = parse_prefix(name, bucket)
+            travel(connection, "undelete", below, query, dry_run=dry_run, as_json=as_json)
+            return
         target = parse_object(name, bucket)
         path = object_path(target.bucket, target.key)
         found = http.run(connection, lambda api: api.json("POST", path, query={"undelete": "1"}))
         if as_json:
             print_json(found)
         else:
-            console().print(f"{target} is back: version {found['version']}", markup=False)
+            said = "is back:" if found["was_deleted"] else "was not deleted: it stays at"
+            console().print(f"{target} {said} version {found['version']}", markup=False)
 
 
 def stat(
     name: Name,
     version: Version = None,
+    at: At = None,
     bucket: Bucket = None,
     directory: Dir = None,
     endpoint: Endpoint = None,
@@ -299,13 +344,13 @@ def stat(
 ) -> None:
     """Show what is known of an object without fetching it."""
     with errors_as_exit_codes():
+        which = which_version(version, at)
         connection = connect(endpoint=endpoint, directory=directory, environ=os.environ)
         target = parse_object(name, bucket)
 
         async def work(api: Api) -> dict[str, Any]:
-            query = {} if version is None else {"version": str(version)}
             path = object_path(target.bucket, target.key)
-            async with api.request("HEAD", path, query=query) as answer:
+            async with api.request("HEAD", path, query=which) as answer:
                 return {
                     "bucket": target.bucket,
                     "key": target.key,

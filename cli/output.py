@@ -15,6 +15,9 @@ from rich.console import Console
 
 from osscore.errors import (
     AccessDenied,
+    InvalidArgument,
+    InvalidName,
+    MalformedBody,
     NotFound,
     StoreError,
     Unauthenticated,
@@ -42,6 +45,11 @@ SEVERITY = (
 )
 """Of several failures the first of these is the exit status: what stands in the way of more."""
 FAILURES_SHOWN = 20
+
+
+WRONG_WORDS = (InvalidArgument, InvalidName, MalformedBody)
+"""What says that the command line was wrong, though only the store saw it: all names, values and
+bodies of JSON that a command sends are made of its words."""
 
 
 class UsageError(Exception):
@@ -122,6 +130,8 @@ def exit_code(error: StoreError) -> ExitCode:
         return ExitCode.DENIED
     if isinstance(error, Unavailable):
         return ExitCode.UNAVAILABLE
+    if isinstance(error, WRONG_WORDS):
+        return ExitCode.USAGE
     return ExitCode.FAILURE
 
 

@@ -65,3 +65,48 @@ class _Bar(Meter):
     def count(self, size_bytes: int) -> None:
         """Advance."""
         self._progress.advance(self._task, size_bytes)
+
+
+class Tally:
+    """Hears how far counted work is; this one keeps it to itself."""
+
+    def show(self, done: int, total: int | None, text: str) -> None:
+        """`done` of `total` (None: unknown), and what was found so far, in words."""
+
+
+def tally(*, shown: bool) -> AbstractContextManager[Tally]:
+    """A line on standard error where that is a terminal, else nothing."""
+    if not shown or not sys.stderr.isatty():
+        return nullcontext(Tally())
+    return _Line()
+
+
+class _Line(Tally):
+    """A rich progress bar as a Tally."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        from cli.output import stderr
+
+        self._progress = Progress(
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+            console=stderr(),
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        self._task = self._progress.add_task("", total=None)
+
+    def __enter__(self) -> Tally:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, done: int, total: int | None, text: str) -> None:
+        """Draw it."""
+        self._progress.update(self._task, completed=done, total=total, description=text)

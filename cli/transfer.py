@@ -136,16 +136,15 @@ async def _readable(descriptor: int) -> None:
 
 
 async def fetch(
-    api: Api, target: Target, *, version: int | None, output: BinaryIO, meter: Meter
+    api: Api, target: Target, *, which: Mapping[str, str], output: BinaryIO, meter: Meter
 ) -> int:
-    """Stream an object into `output`; answers its size.
+    """Stream an object into `output`; answers its size. `which`: see `which_version`.
 
     Raises PeerUnreachable when it breaks off, BadDigest, OSError of `output`.
     """
-    query = {} if version is None else {"version": str(version)}
     path = object_path(target.bucket, target.key)
     digest, size_bytes = hashlib.sha256(), 0
-    async with api.request("GET", path, query=query) as response:
+    async with api.request("GET", path, query=which) as response:
         declared = int(response.headers.get("Content-Length", -1))
         if declared >= 0:
             meter.expect(declared)
@@ -205,13 +204,13 @@ async def _pieces(response: "aiohttp.ClientResponse", target: Target) -> AsyncIt
 
 
 async def fetch_to_file(
-    api: Api, target: Target, path: Path, *, version: int | None, meter: Meter
+    api: Api, target: Target, path: Path, *, which: Mapping[str, str], meter: Meter
 ) -> int:
     """Fetch into a file that appears only when whole and verified; a device or pipe is
     written to as it is. Raises as `fetch`, its OSError with the name of the file."""
     try:
         with _landing(path) as file:
-            return await fetch(api, target, version=version, output=file, meter=meter)
+            return await fetch(api, target, which=which, output=file, meter=meter)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
 

@@ -1,0 +1,112 @@
+"""`ossctl object explain`: what is kept of an object, where, and what it would survive now."""
+
+import os
+from collections import Counter
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from cli import api as http
+from cli.api import Api
+from cli.cluster import AsJson, Dir, Endpoint
+from cli.connection import connect
+from cli.output import (
+    console,
+    errors_as_exit_codes,
+    human_bytes,
+    human_time,
+    print_json,
+    print_table,
+)
+from cli.target import Bucket, Name, Target, parse_object
+
+app = typer.Typer(no_args_is_help=True, help="Look into one object.")
+STRIPES_SHOWN = 20
+
+
+@app.command()
+def explain(
+    name: Name,
+    version: Annotated[int | None, typer.Option(min=1, help="That version.")] = None,
+    bucket: Bucket = None,
+    directory: Dir = None,
+    endpoint: Endpoint = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where every shard of an object lies, in which state, and what it would survive."""
+    with errors_as_exit_codes():
+        connection = connect(endpoint=endpoint, directory=directory, environ=os.environ)
+        target = parse_object(name, bucket)
+        found = http.run(connection, lambda api: _ask(api, target, version))
+        if as_json:
+            print_json(found)
+        else:
+            _print(found)
+
+
+async def _ask(api: Api, target: Target, version: int | None) -> Any:
+    query = {"bucket": target.bucket}
+    if version is not None:
+        query["version"] = str(version)
+    return await api.json("GET", f"/explain/{quote(target.key, safe='/')}", query=query)
+
+
+def _print(found: dict[str, Any]) -> None:
+    version = found["version"]
+    console().print(
+        f"{found['key']}, version {version['version']} of {len(found['versions'])}, "
+        f"{human_time(version['modified'])}",
+        markup=False,
+        highlight=False,
+    )
+    rows = [["size", human_bytes(found["logical_bytes"])]]
+    if found["is_inline"]:
+        rows.append(["kept", "in the catalog, on every metanode"])
+    else:
+        rows += _facts(found)
+    print_table(["", ""], rows)
+    if found["stripes"]:
+        _print_stripes(found["stripes"])
+
+
+def _facts(found: dict[str, Any]) -> list[list[str]]:
+    stripes = found["stripes"]
+    shared = sum(stripe["references"] > 1 for stripe in stripes)
+    packed = [stripe for stripe in stripes if stripe["compressed_bytes"] is not None]
+    saved = sum(stripe["plain_bytes"] - stripe["compressed_bytes"] for stripe in packed)
+    states = Counter(shard["state"] for stripe in stripes for shard in stripe["shards"])
+    return [
+        ["on disks", f"{human_bytes(found['stored_bytes'])} as {', '.join(found['profiles'])}"],
+        ["stripes", f"{len(stripes)}, {shared} of them shared with other content"],
+        ["compression", f"saves {human_bytes(saved)} in {len(packed)} stripes"],
+        ["shards", ", ".join(f"{count} {state}" for state, count in sorted(states.items()))],
+        ["survives now", survival(found["survives_nodes"], found["survives_disks"])],
+    ]
+
+
+def survival(nodes: int, disks: int) -> str:
+    """What may be lost, for people."""
+    if nodes < 0:
+        return "nothing: it cannot be read now"
+    return f"the loss of any {nodes} nodes, or of any {disks} disks"
+
+
+def _print_stripes(stripes: list[dict[str, Any]]) -> None:
+    rows = [
+        [
+            str(stripe["start"]),
+            human_bytes(stripe["length"]),
+            stripe["coding"],
+            str(stripe["references"]),
+            str(shard["index"]),
+            shard["node"] or "unknown",
+            shard["disk"][:8],
+            shard["state"],
+        ]
+        for stripe in stripes[:STRIPES_SHOWN]
+        for shard in stripe["shards"]
+    ]
+    print_table(["START", "LENGTH", "CODING", "REFS", "SHARD", "NODE", "DISK", "STATE"], rows)
+    if len(stripes) > STRIPES_SHOWN:
+        console().print(f"{len(stripes) - STRIPES_SHOWN} more stripes: --json shows all")

@@ -1,0 +1,52 @@
+"""Work that goes on in the background: told, paused, resumed (`ossctl repair`, `rebalance`)."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from cli.api import call
+from cli.output import console, errors_as_exit_codes, human_bytes, print_json
+
+
+def change(
+    work: str, verb: str, directory: Path | None, endpoint: str | None, *, as_json: bool
+) -> None:
+    """Pause or resume a kind of work."""
+    with errors_as_exit_codes():
+        found = call(directory, endpoint, "POST", f"/v1/maintenance/{work}/{verb}")
+        if as_json:
+            print_json(found)
+        else:
+            said = "rests until it is resumed" if found["paused"] else "goes on"
+            console().print(f"{work} {said}", markup=False)
+
+
+def progress_lines(found: dict[str, Any]) -> Iterable[str]:
+    """What all kinds of work tell, for people."""
+    tasks = ", ".join(f"{count} {reason}" for reason, count in found["tasks"].items())
+    yield f"{human_bytes(found['left_bytes'])} to write, open tasks: {tasks or 'none'}"
+    rate = f"{human_bytes(found['bytes_per_s'])}/s written in the last minute"
+    if found["eta_s"] is not None:
+        rate += f", about {duration(found['eta_s'])} left"
+    yield rate
+    moved = found["moved"]
+    yield f"{moved['shards']} shards, {human_bytes(moved['bytes'])}, were written anew so far"
+    if found["paused"]:
+        yield "it is paused"
+
+
+def disk_lines(disks: Iterable[dict[str, Any]], what: str) -> Iterable[str]:
+    """One line a disk."""
+    for disk in disks:
+        yield (
+            f"{disk['node']}/{disk['disk']} {what}: {disk['shards']} shards, "
+            f"{human_bytes(disk['bytes'])}"
+        )
+
+
+def duration(seconds: float) -> str:
+    """'3 min': for people."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
