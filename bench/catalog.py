@@ -17,11 +17,8 @@ from osscore.names import stripe_id
 from raftmeta.catalog.catalog import Catalog
 from raftmeta.catalog.soft import SoftState
 from raftmeta.commands import (
-    AnyCommand,
-    Batch,
     CreateBucket,
     DiskReport,
-    Entry,
     FormCluster,
     InlineBody,
     OpenSession,
@@ -30,6 +27,7 @@ from raftmeta.commands import (
     SessionOpened,
     StripesBody,
 )
+from raftmeta.entries import AnyCommand, Batch, Entry
 from raftmeta.queries import FindObject, ListObjects, ObjectsListed
 
 _START_MS = 1_800_000_000_000

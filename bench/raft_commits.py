@@ -20,9 +20,12 @@ import msgspec
 from ossd.clock import SystemClock
 from ossd.disk import SystemDisk
 from ossd.signing import ClusterSecrets
-from raftmeta.commands import AnyResult, Batch, CreateBucket, Done, Entry
+from raftmeta.commands import CreateBucket, Done
+from raftmeta.entries import AnyResult, Batch, Entry
 from raftmeta.groupcommit import GroupCommit
 from raftmeta.journal import Journal
+from raftmeta.members import Member
+from raftmeta.membership import Configuration
 from raftmeta.replica import Replica
 from raftmeta.settings import RaftIdentity
 
@@ -47,11 +50,15 @@ def start_replicas(root: Path) -> list[Replica]:
     for opened in sockets:
         opened.close()
     members = {f"meta-{at}": f"127.0.0.1:{port}" for at, port in enumerate(ports, 1)}
+    configuration = Configuration(
+        0, tuple(Member(id=name, raft=at, url="") for name, at in members.items())
+    )
     replicas = []
     for member_id, address in members.items():
         Journal.create(root / member_id, disk=SystemDisk()).close()
         replica = Replica(
-            identity=RaftIdentity(member_id, members, address, b"bench"),
+            identity=RaftIdentity(member_id, address, b"bench"),
+            configuration=configuration,
             directory=root / member_id,
             machine=CountingMachine(),
             secrets=ClusterSecrets(current="a secret for this benchmark only"),

@@ -23,7 +23,17 @@ FLOORS = {
     "osscore": 0,
     "ossd": 1,
     "raftmeta.commands": 1,
+    "raftmeta.entries": 1,
+    "raftmeta.questions": 1,
     "raftmeta.queries": 1,
+    "raftmeta.credentials": 1,
+    "raftmeta.members": 1,
+    "raftmeta.moving": 1,
+    "raftmeta.scanning": 1,
+    "raftmeta.timetravel": 1,
+    "raftmeta.upkeep": 1,
+    "raftmeta.healing": 1,
+    "raftmeta.generations": 1,
     "raftmeta.journal": 2,
     "raftmeta.transport": 2,
     "raftmeta.replica": 2,
@@ -32,19 +42,25 @@ FLOORS = {
     "blobd.shardstore": 2,
     "raftmeta.wire": 3,
     "raftmeta.client": 3,
+    "raftmeta.access": 3,
     "raftmeta.handlers": 3,
     "blobd.wire": 3,
     "blobd.client": 3,
     "blobd.handlers": 3,
     "raftmeta.stewards": 4,
+    "blobd.census": 4,
     "blobd.scrub": 4,
+    "blobd.scrubstate": 2,
+    "blobd.volumerecords": 2,
+    "blobd.upkeep": 4,
     "blobd.repair": 4,
     "blobd.temp": 4,
     "blobd.collect": 4,
     "blobd.membership": 4,
     "frontend.flows": 4,
-    "frontend.access": 4,
     "frontend.cluster": 4,
+    "frontend.serving": 4,
+    "frontend.openapi": 4,
     "frontend.rest": 5,
     "frontend.s3": 5,
     "frontend.tokens": 5,
@@ -55,11 +71,37 @@ STORES, CLIENTS, ROOTS = 2, 3, 7
 DIALECTS = tuple(prefix for prefix, floor in FLOORS.items() if floor == 5)
 
 # What a role shows to others, and who may look.
-CLIENT_SIDE = ("client", "wire", "commands", "queries")
-CALLS = {"frontend": ("raftmeta", "blobd"), "blobd": ("raftmeta",), "raftmeta": (), "cli": ()}
+CLIENT_SIDE = (
+    "client", "access", "wire", "commands", "credentials", "healing", "moving", "queries",
+    "scanning",
+    "timetravel",
+    "upkeep", "generations", "backup", "members", "member_client",
+)  # fmt: skip
+# `ossctl meta` looks through backups and restores them where no frontend can answer.
+CALLS = {
+    "frontend": ("raftmeta", "blobd"),
+    "blobd": ("raftmeta",),
+    "raftmeta": (),
+    "cli": ("raftmeta",),
+}
 
 # Structs that travel: they know the words of the store and each other, nothing that acts.
-VOCABULARY = ("raftmeta.commands", "raftmeta.queries", "raftmeta.wire", "blobd.wire")
+VOCABULARY = (
+    "raftmeta.commands",
+    "raftmeta.queries",
+    "raftmeta.credentials",
+    "raftmeta.members",
+    "raftmeta.moving",
+    "raftmeta.scanning",
+    "raftmeta.timetravel",
+    "raftmeta.upkeep",
+    "raftmeta.healing",
+    "raftmeta.generations",
+    "raftmeta.entries",
+    "raftmeta.questions",
+    "raftmeta.wire",
+    "blobd.wire",
+)
 
 # On one floor, yet neither may reach the other: the catalog applies commands and knows no
 # Raft; Raft carries bytes and knows no catalog.
@@ -434,5 +476,7 @@ def test_nothing_is_long():
 def test_every_package_is_listed_for_installation():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     listed = set(project["tool"]["setuptools"]["packages"])
-    assert listed == {module for module, path in SOURCES.items() if path.name == "__init__.py"}
+    data = set(project["tool"]["setuptools"]["package-dir"])  # folders of files, not of modules
+    code = {module for module, path in SOURCES.items() if path.name == "__init__.py"}
+    assert listed == code | data
     assert {module_name(path.parent / "__init__.py") for path in SOURCES.values()} <= listed

@@ -11,6 +11,7 @@ from pathlib import Path
 from blobd.disks import DataDisk, Disks
 from blobd.membership import Membership, NodeAddress
 from blobd.shardstore import ShardStore, StoreSettings
+from blobd.upkeep import Upkeep
 from osscore.digests import crc32c
 from osscore.model import Profile, ShardIdentity, reed_solomon
 from osscore.names import stripe_id
@@ -52,6 +53,7 @@ class Node:
     meta: MetaClient
     disks: Disks
     membership: Membership
+    upkeep: Upkeep
     files: Disk = field(default_factory=SystemDisk)
 
     @property
@@ -82,14 +84,21 @@ async def node(
         random=system_random,
     )
     meta = MetaClient(rpc, URLS, clock=clock, random=counting_random())
+    upkeep = Upkeep(disks)
     membership = Membership(
-        address=address, disks=disks, disk=files, meta=meta, clock=clock, heartbeat_s=1.0
+        address=address,
+        disks=disks,
+        disk=files,
+        meta=meta,
+        clock=clock,
+        heartbeat_s=1.0,
+        upkeep=upkeep,
     )
     await asyncio.to_thread(disks.open_all)
     try:
         if registered:
             await membership.register()
-        yield Node(clock, rpc, meta, disks, membership, files)
+        yield Node(clock, rpc, meta, disks, membership, upkeep, files)
     finally:
         await meta.close()
         await disks.close()

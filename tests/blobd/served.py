@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 
 from blobd.client import BlobClient
+from blobd.collect import Collector, CollectSettings
 from blobd.disks import DataDisk
 from blobd.handlers import Shared, routes
 from blobd.meters import DaemonMetrics, Parts
+from blobd.recheck import Rechecker
 from blobd.times import ShardTimes
 from blobd.wire import (
     CODING_HEADER,
     CRC_HEADER,
     ShardPut,
     Status,
+    SweepPage,
     shard_path,
 )
 from osscore.digests import crc32c
@@ -93,13 +96,24 @@ async def service(
     budget = ByteBudget(budget_bytes, wait_s=wait_s)
     async with node(folder, *names, registered=registered) as found:
         status = Status(id="b", role="blobd", version="0", pid=1, state="ready", disks=())
+        collecting = CollectSettings(grace_s=3600.0, compact_bytes_per_s=10**9)
+
+        async def sweep(_: bytes, after: bytes, is_dry_run: bool) -> SweepPage:
+            worker = Collector(found.first, meta=found.meta, clock=clock, settings=collecting)
+            return await worker.sweep_page(after, is_dry_run=is_dry_run)
+
         shared = Shared(
             disks=found.disks,
             budget=budget,
             times=ShardTimes(metrics.registry, clock),
             status=lambda: status,
+            recheck=Rechecker(found.disks, meta=found.meta, budget=budget).recheck,
+            sweep=sweep,
+            ask_census=found.upkeep.ask_census,
+            order_scrub=found.upkeep.order_scrub,
         )
-        metrics.registry.register(DaemonMetrics(Parts(node="b", disks=found.disks, budget=budget)))
+        parts = Parts(node="b", disks=found.disks, budget=budget, upkeep=found.upkeep)
+        metrics.registry.register(DaemonMetrics(parts))
         settings = ServerSettings(
             role="blobd", clock=clock, metrics=metrics, verifier=Verifier(SECRETS, clock)
         )

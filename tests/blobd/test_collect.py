@@ -7,6 +7,8 @@ import pytest
 from blobd.collect import Collector, CollectSettings
 from blobd.disks import DataDisk
 from blobd.labels import read_label
+from blobd.record import identity_key
+from blobd.wire import ShardCount, SweepPage
 from osscore.errors import DiskFailing, DiskRefused, StaleOrder
 from osscore.model import ObjectAttributes, Profile, ShardIdentity, Slot, StripeDraft
 from osscore.names import StripeId, stripe_id
@@ -15,6 +17,7 @@ from raftmeta.client import QueryHead
 from raftmeta.commands import (
     Collect,
     Collected,
+    CopyBody,
     CreateBucket,
     DeleteVersion,
     DiskReport,
@@ -116,6 +119,7 @@ def test_a_delete_order_older_than_one_seen_deletes_nothing(tmp_path: Path):
     async def story() -> None:
         async with node(tmp_path) as found:
             await one_object_in_trash(found)
+            await found.first.obey(2)
             await found.first.keep_order((2, 10))
             for stale in ((1, 10_000), (2, 9)):
                 found.rpc.order = stale
@@ -324,3 +328,70 @@ def test_a_short_grace_shortens_the_paces():
     usual = CollectSettings(grace_s=3600, compact_bytes_per_s=1)
     assert (usual.sweep_interval_s, usual.trash_interval_s) == (60.0, 5.0)
     assert CollectSettings(grace_s=0, compact_bytes_per_s=1).sweep_interval_s == 0.2
+
+
+async def grown_old(found: Node) -> None:
+    """Let every shard so far be past its grace, by the catalog's time."""
+    found.clock.advance(GRACE_S * 1.1)
+    await found.meta.propose(Collect(grace_ms=GRACE_MS), Collected)
+
+
+def test_a_page_tells_what_it_kept_and_why(tmp_path: Path):
+    async def story() -> None:
+        async with node(tmp_path) as found:
+            stripe = stripe_id(found.clock.now_ms(), b"0123456789")
+            await put_object(found, "key", stripe)
+            copy = CopyBody(bucket="bucket", key="key", number=1)
+            attributes = ObjectAttributes(size_bytes=8, sha256=bytes(32))
+            again = PutObject(bucket="bucket", key="copy", attributes=attributes, body=copy)
+            await found.meta.propose(again, ObjectPut)
+            await put(found.first, identity(1), b"orphan")
+            await grown_old(found)
+            young = identity(2, birth_ms=found.clock.now_ms())
+            await put(found.first, young, b"young!!")
+            said = await collector(found).sweep_page(b"", is_dry_run=True, tells_shared=True)
+            assert said == SweepPage(
+                examined=ShardCount(3, 17),
+                young=ShardCount(1, 7),
+                kept=ShardCount(1, 4),
+                shared=ShardCount(1, 4),
+                removed=ShardCount(1, 6),
+            )
+            assert len(held(found.first)) == 3
+            assert await collector(found).sweep_page(b"", tells_shared=True) == said
+            assert set(held(found.first)) == {ShardIdentity(stripe, 0, 0), young}
+
+            await found.meta.propose(
+                DeleteVersion(bucket="bucket", key="key", number=1), ObjectDeleted
+            )
+            left = await collector(found).sweep_page(b"", tells_shared=True)
+            assert (left.kept, left.shared, left.removed) == (
+                ShardCount(1, 4),
+                ShardCount(),
+                ShardCount(),
+            )
+            assert ShardIdentity(stripe, 0, 0) in held(found.first)
+
+    run(story)
+
+
+def test_pages_go_on_behind_the_last_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("blobd.collect.SWEEP_PAGE", 2)
+
+    async def story() -> None:
+        async with node(tmp_path) as found:
+            for number in range(5):
+                await put(found.first, identity(number))
+            await grown_old(found)
+            after, removed, pages = b"", 0, 0
+            while True:
+                page = await collector(found).sweep_page(after)
+                removed += page.removed.shards
+                pages += 1
+                if not page.next:
+                    break
+                after = bytes.fromhex(page.next)
+                assert len(after) == len(identity_key(identity(0)))
+            assert (removed, pages) == (5, 3) and held(found.first) == []
+
+    run(story)

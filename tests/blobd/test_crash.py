@@ -31,7 +31,7 @@ from tests.blobd.disk_story import (
     shard,
     volumes,
 )
-from tests.fakes.disk import PowerCut, SimulatedDisk, crash_points
+from tests.fakes.disk import PowerCut, SimulatedDisk, crash_points, run_until_the_cut
 
 T = TypeVar("T")
 TINY = StoreSettings(volume_bytes=2048, reserve_volumes=0, reserve_fraction=0.0)
@@ -137,7 +137,7 @@ def cut_everywhere(
 
     def scenario(disk: SimulatedDisk) -> None:
         told.append(Witness())
-        asyncio.run(work(disk, told[-1]))
+        run_until_the_cut(work(disk, told[-1]))
 
     for _, after in crash_points(scenario, cuts_each=cuts_each):
         yield after, copy.deepcopy(told[-1])
@@ -239,7 +239,7 @@ def test_power_cut_in_a_batch_keeps_acknowledged_neighbours() -> None:
         with pytest.raises(PowerCut):
             await asyncio.gather(*(put(store, number) for number in range(10, 20)))
 
-    asyncio.run(write())
+    run_until_the_cut(write())
     for seed in range(30):
 
         async def check(after: SimulatedDisk) -> None:
@@ -261,6 +261,7 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
+        self.loop.set_exception_handler(lambda _loop, _context: None)  # see run_until_the_cut
         self.folder = tempfile.TemporaryDirectory()
         self.index_path = Path(self.folder.name) / "index.sqlite"
         self.disk = SimulatedDisk()

@@ -105,6 +105,19 @@ def test_a_registration_that_surely_did_not_happen_does_not_raise_the_epoch(tmp_
     run(story)
 
 
+def test_a_disk_that_was_emptied_or_unmounted_under_its_daemon_is_told(tmp_path: Path):
+    async def story() -> None:
+        async with node(tmp_path) as found:
+            await found.membership.heartbeat()
+            (tmp_path / "disk-1" / LABEL_NAME).unlink()
+            await found.membership.heartbeat()
+            before, after = (beat.disks[0] for beat in found.rpc.heartbeats[-4::3])
+            assert before.readable and before.writable and not before.problem
+            assert not after.readable and not after.writable and "label is gone" in after.problem
+
+    run(story)
+
+
 def test_a_copy_started_later_makes_the_running_original_read_only(tmp_path: Path):
     async def story() -> None:
         async with node(tmp_path) as first:

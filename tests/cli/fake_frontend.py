@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         path = unquote(urlsplit(self.path).path)
+        self.server.queries.append(dict(parse_qsl(urlsplit(self.path).query)))
         self.server.seen.append((self.command, path))
         told = self.server.answer(self.command, path, body)
         self.send_response(told.status)
@@ -65,19 +66,20 @@ class _Handler(BaseHTTPRequestHandler):
         found = self.rfile.read(size)
         return found if len(found) == size else None
 
-    do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = _reply
+    do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = do_PATCH = _reply
 
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet."""
 
 
 class FakeFrontend(ThreadingHTTPServer):
-    """`seen` are the requests whose bodies came whole."""
+    """`seen` are the requests whose bodies came whole, `queries` the arguments of each."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answer = answer
         self.seen: list[tuple[str, str]] = []
+        self.queries: list[dict[str, str]] = []
 
     @property
     def url(self) -> str:

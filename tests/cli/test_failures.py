@@ -331,11 +331,13 @@ def test_a_file_in_the_place_of_a_folder_is_said_to_be_none(here: Path) -> None:
     [
         (["put", "a/f", "b/f", "p/"], "a/f and b/f would both become p/f"),
         (["put", "a/f", "--profile", "4"], "k+m"),
+        (["put", "a/f", "--profile", ""], "k+m"),
         (["put", "a/f", "--content-type", "a\nb"], "content type"),
+        (["put", "a/f", "--content-type", ""], "content type"),
         (["get", "-r", "x", "-"], "folder"),
         (["get", "-r", "x", "--version", "2"], "--version"),
         (["bucket", "create", "X"], "bucket name"),
-        (["bucket", "create", "abc", "--profile", "0+1"], "1 to 16"),
+        (["bucket", "create", "abc", "--profile", "17+1"], "1 to 16"),
     ],
 )
 def test_nonsense_is_refused_before_anything_is_sent(

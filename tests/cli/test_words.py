@@ -1,5 +1,6 @@
 """What words on the command line mean, and what comes out."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,18 @@ from cli.__main__ import app
 from cli.output import ExitCode, UsageError, exit_code, human_bytes
 from cli.target import Target, parse_object, parse_prefix
 from cli.transfer import local_path, uploads
-from osscore.errors import AccessDenied, BadDigest, NoLeader, NoSuchKey, Unauthenticated
+from osscore.errors import (
+    AccessDenied,
+    BadDigest,
+    InvalidArgument,
+    InvalidName,
+    MalformedBody,
+    NoLeader,
+    NoSuchKey,
+    Unauthenticated,
+)
+from tests.cli.fake_frontend import Told, serving
+from tests.cli.runner import ossctl
 
 
 @pytest.mark.parametrize(
@@ -85,6 +97,8 @@ def test_exit_codes_are_those_of_the_conventions() -> None:
     assert exit_code(Unauthenticated()) is ExitCode.DENIED
     assert exit_code(NoLeader()) is ExitCode.UNAVAILABLE
     assert exit_code(BadDigest()) is ExitCode.FAILURE
+    for wrong in (InvalidArgument(), InvalidName(), MalformedBody()):
+        assert exit_code(wrong) is ExitCode.USAGE
 
 
 def test_sizes_for_people() -> None:
@@ -130,3 +144,15 @@ def test_contradictions_are_usage_errors(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     assert CliRunner().invoke(app, words).exit_code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("was_deleted", "said"),
+    [(True, "z is back: version 3"), (False, "z was not deleted: it stays at version 3")],
+)
+def test_undelete_says_whether_anything_was_deleted(was_deleted: bool, said: str) -> None:
+    answer = {"version": 3, "version_id": "03", "was_deleted": was_deleted}
+    told = Told(body=json.dumps(answer).encode(), headers={"Content-Type": "application/json"})
+    with serving(lambda method, path, body: told) as frontend:
+        result = ossctl(frontend.url, "undelete", "z")
+    assert result.exit_code == 0 and said in result.output

@@ -1,29 +1,29 @@
-"""Everything with real processes runs in one worker; the store that tests share."""
+"""The store that tests with real processes share, one in each worker."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.cluster.local import LocalStore
-
-HERE = Path(__file__).parent
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One group for all tests of this folder: clusters side by side starve each other."""
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+from tests.openapi.conformance import whole_description
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package", autouse=True)
+def answers_are_described() -> Iterator[None]:
+    """Every answer that a test of this folder gets is one that /openapi.json names."""
+    LocalStore.check_answer = whole_description().check
+    yield
+    LocalStore.check_answer = None
+
+
+@pytest.fixture(scope="package")
 def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStore]:
-    """One cluster of 3 metanodes, 6 blob daemons and a frontend for the whole session."""
+    """One cluster of 3 metanodes, 6 blob daemons and a frontend for this folder."""
     store = LocalStore(tmp_path_factory.mktemp("shared") / "store")
     try:
         store.create()
+        # Tests look for shards where they were put.
+        store.ossctl("rebalance", "pause")
         yield store
     finally:
         store.end()
@@ -38,6 +38,16 @@ def store(shared_store: LocalStore) -> Iterator[LocalStore]:
     for node, lines in shared_store.logged_since(sizes).items():
         guilty = [line for line in lines if "Traceback" in line or '"exception"' in line]
         assert not guilty, f"{node}: {guilty[0][:3000]}"
+
+
+@pytest.fixture
+def unrepaired(store: LocalStore) -> Iterator[LocalStore]:
+    """The shared cluster, which leaves damage alone until the test has seen it."""
+    store.ossctl("repair", "pause")
+    try:
+        yield store
+    finally:
+        store.ossctl("repair", "resume")
 
 
 @pytest.fixture

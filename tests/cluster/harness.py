@@ -36,7 +36,8 @@ from ossd.clock import SystemClock, system_random
 from ossd.rpc import AioRpc
 from ossd.signing import ClusterSecrets, Signer
 from raftmeta.client import MetaClient, bootstrap, read_status
-from raftmeta.wire import Bootstrap, BootstrapReply, Member, Status
+from raftmeta.members import Member
+from raftmeta.wire import Bootstrap, BootstrapReply, Status
 
 T = TypeVar("T")
 
@@ -286,6 +287,18 @@ class Cluster:
         metanode.data, metanode.member = data, member
         self.daemons.append(metanode)
         return metanode
+
+    def add_newcomer(self, number: int, *, peer: Metanode) -> Metanode:
+        """Start an empty metanode that is told one address, and is no member yet."""
+        member = Member(
+            id=f"meta-{number}",
+            raft=f"{HOST}:{free_port()}",
+            url=f"http://{HOST}:{free_port()}",
+        )
+        newcomer = self._metanode(member, [peer.member])
+        self.metanodes.append(newcomer)
+        newcomer.start()
+        return newcomer
 
     @property
     def metanode_urls(self) -> list[str]:

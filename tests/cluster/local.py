@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 T = TypeVar("T")
@@ -32,6 +32,7 @@ SHORT_TIMES = {
     "OSS_UPLOAD_EXPIRY_S": "8",
     "OSS_VOLUME_BYTES": str(8 * 1024 * 1024),
     "OSS_HEARTBEAT_S": "0.5",
+    "OSS_TEMP_EXPIRY_S": "40",
 }
 FOREIGN = ("OSS_", "AWS_")
 """Variables of whoever runs the tests that must not reach the cluster."""
@@ -110,8 +111,19 @@ def default_ports_taken() -> Iterator[None]:
         yield
 
 
+class Check(Protocol):
+    """What every answer to users may be held to; tests/cluster/conftest.py gives one."""
+
+    def __call__(
+        self, method: str, target: str, status: int, headers: Mapping[str, str], body: bytes
+    ) -> None:
+        """Raises AssertionError."""
+
+
 class LocalStore:
-    """A folder of `ossctl up`, running or not."""
+    """A folder of `ossctl up`, running or not. `check_answer`: of every LocalStore."""
+
+    check_answer: ClassVar[Check | None] = None
 
     def __init__(self, folder: Path, *, times: Mapping[str, str] = SHORT_TIMES) -> None:
         self.folder = folder
@@ -143,10 +155,10 @@ class LocalStore:
         """`ossctl up --detach`: start what does not run; ready when it returns."""
         self.ossctl("up", "--detach", *words)
 
-    def create(self) -> Any:
-        """The first `up`; answers what it said in JSON."""
+    def create(self, *words: str) -> Any:
+        """The first `up WORDS`; answers what it said in JSON."""
         with default_ports_taken():
-            return json.loads(self.ossctl("up", "--detach", "--json").stdout)
+            return json.loads(self.ossctl("up", "--detach", "--json", *words).stdout)
 
     def facts(self) -> Any:
         """cluster.json."""
@@ -247,9 +259,13 @@ class LocalStore:
         try:
             connection.request(method, path, body=body, headers={**sent, **(headers or {})})
             answer = connection.getresponse()
-            return Answer(answer.status, answer.headers, answer.read())
+            found = Answer(answer.status, answer.headers, answer.read())
         finally:
             connection.close()
+        if self.check_answer is not None and (not address or path.startswith("/temp/")):
+            # What users reach: frontends, and the door of a blob daemon.
+            self.check_answer(method, path, found.status, found.headers, found.body)
+        return found
 
     def put(self, name: str, body: bytes) -> Any:
         """Store an object by HTTP; its JSON, whose digest was compared."""

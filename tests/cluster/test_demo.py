@@ -102,12 +102,14 @@ def test_the_demo_passes_with_a_file_of_ours(file: Path, place: Path) -> None:
             'echo "$2 killed"',
             "three processes are gone",
             id="the leader is spared",
+            marks=pytest.mark.long,
         ),
         pytest.param(
             "down",
             ":",
             "no process is left",
             id="nothing is stopped",
+            marks=pytest.mark.long,
         ),
     ],
 )

@@ -135,7 +135,7 @@ def test_buckets_have_their_own_verbs(own: LocalStore) -> None:
     own.ossctl("bucket", "create", "backups", "--profile", "2+1")
     own.ossctl("put", "-", "oss://backups/x", stdin=b"in a bucket")
     assert own.ossctl("cat", "x", "-b", "backups").stdout == b"in a bucket"
-    listed = {b["name"]: b["profile"] for b in own.ossctl_json("bucket", "ls")[0]}
+    listed = {b["name"]: b["profile"] for b in own.ossctl_json("bucket", "ls")}
     assert listed["backups"] == "2+1"
     own.ossctl("bucket", "rm", "backups", code=FAILURE)
     own.ossctl("rm", "oss://backups/x", "--version", "1")
@@ -149,6 +149,18 @@ def test_exit_codes_tell_scripts_what_happened(own: LocalStore, tmp_path: Path) 
     own.ossctl("cat", "n" * 1025, code=USAGE)
     own.ossctl("ls", "--no-such-option", code=USAGE)
     own.ossctl("rm", "x", "-r", "--version", "1", code=USAGE)
+    for words in (  # what only the store knows to be wrong
+        ("key", "create", "-s", "fly"),
+        ("key", "create", "-s", "info", "-b", "B@D"),
+        ("key", "create", "-s", "info", "--expires", "0s"),
+        ("token", "create", "zz", "-t", "upload"),
+        ("token", "create", "0" * 64, "-t", "sideways"),
+        ("token", "create", "0" * 64, "-t", "upload", "--expires", "999999999w"),
+        ("prune", "--keep", "1001"),
+    ):
+        own.ossctl(*words, code=USAGE)
+    assert [key["access_key"] for key in own.ossctl_json("key", "ls")] == ["the-root"]
+    assert len(own.ossctl_json("token", "create", "AB" * 32, "-t", "upload")) == 1
     unknown = own.ossctl("stop", "meta-9", code=USAGE).stderr.decode()
     assert "meta-1" in unknown and "blob-6" in unknown  # it names those there are
     own.ossctl("up", "--detach", "--blobs", "2", code=USAGE)  # it would have to shrink

@@ -8,12 +8,13 @@ from hashlib import sha256
 
 import pytest
 
-from frontend.access import ADMIN, DOWNLOAD
 from ossd.clock import SystemClock, system_random
 from ossd.rpc import AioRpc
 from ossd.signing import ClusterSecrets, Signer, seal
+from raftmeta.access import ADMIN, DOWNLOAD
 from raftmeta.client import MetaClient, unwrap_catalog_key
-from raftmeta.commands import Done, PutAccessKey
+from raftmeta.commands import Done
+from raftmeta.credentials import PutAccessKey
 from raftmeta.queries import ClusterDescribed, GetCluster
 from tests.cluster.local import Answer, LocalStore
 
@@ -239,9 +240,8 @@ def test_a_key_does_only_what_its_scopes_and_buckets_say(unchanged: LocalStore) 
 
 
 WRONG_METHODS = [
-    ("POST", f"/objects/{EXISTING}", {"GET", "HEAD", "PUT", "DELETE"}),
-    ("PATCH", f"/objects/{EXISTING}", {"GET", "HEAD", "PUT", "DELETE"}),
-    ("BREW", f"/objects/{EXISTING}", {"GET", "HEAD", "PUT", "DELETE"}),
+    ("PATCH", f"/objects/{EXISTING}", {"GET", "HEAD", "PUT", "POST", "DELETE"}),
+    ("BREW", f"/objects/{EXISTING}", {"GET", "HEAD", "PUT", "POST", "DELETE"}),
     ("DELETE", "/objects", {"GET", "HEAD"}),
     ("POST", f"/locate/{EXISTING}", {"GET", "HEAD"}),
     ("PUT", f"/versions/{EXISTING}", {"GET", "HEAD"}),

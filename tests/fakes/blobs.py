@@ -9,7 +9,18 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 
-from blobd.wire import InventoryPage, InventoryRow, ShardOutcome, ShardPut
+from blobd.wire import (
+    CensusAsked,
+    InventoryPage,
+    InventoryRow,
+    Rechecked,
+    RecheckedShard,
+    ScrubObeyed,
+    ShardCount,
+    ShardOutcome,
+    ShardPut,
+    SweepPage,
+)
 from osscore.digests import crc32c
 from osscore.errors import (
     BadDigest,
@@ -18,12 +29,16 @@ from osscore.errors import (
     DiskFull,
     InvalidRange,
     NoSuchShard,
+    NoSuchUpload,
     PeerUnreachable,
     ShardConflict,
     StoreError,
 )
-from osscore.model import BLOCK_BYTES, Coding, ShardIdentity
+from osscore.model import BLOCK_BYTES, Coding, ShardIdentity, SlotState
 from ossd.disk import Bytes
+from raftmeta.client import MetaClient
+from raftmeta.commands import Done, MarkBad, MarkGood
+from raftmeta.queries import ClusterDescribed, ExpectedSlots, GetCluster, SlotsExpected
 
 Place = tuple[bytes, ShardIdentity]
 
@@ -39,12 +54,33 @@ class FakeBlobs:
         self.corrupt: set[Place] = set()
         self.lying: set[Place] = set()
         self.deleted: set[Place] = set()
+        self.meta: MetaClient | None = None
+        self.hints: list[tuple[bytes, tuple[int, ...]]] = []
+        self.sweeps: list[tuple[bytes, str, bool]] = []
+        self.asked: list[bytes] = []
+        self.orders: list[tuple[bytes, str]] = []
         self.put_count = 0
         self.get_count = 0
         self.batch_sizes: list[int] = []
         self.windows: list[tuple[int, int | None]] = []
         self.stalled_count = 0
+        self.fetched_bytes = 0
+        self.temps: dict[bytes, list[bytes]] = {}
+        self.temp_failures: list[StoreError] = []
         self._stuck: dict[str, list[asyncio.Future[None]]] = defaultdict(list)
+
+    async def get_temp_piece(
+        self, url: str, temp: bytes, number: int, *, deadline_s: float
+    ) -> bytes:
+        """See BlobClient. `temp_failures` are raised first, one a call."""
+        await asyncio.sleep(0)
+        if self.temp_failures:
+            raise self.temp_failures.pop()
+        if temp not in self.temps:
+            raise NoSuchUpload()
+        if number >= len(self.temps[temp]):
+            raise NoSuchShard()
+        return self.temps[temp][number]
 
     async def put_shard(
         self,
@@ -86,7 +122,9 @@ class FakeBlobs:
             body = bytes([body[0] ^ 1]) + body[1:]
         if first >= len(body):
             raise InvalidRange(size_bytes=len(body))
-        return body[first:] if length is None else body[first : first + length]
+        window = body[first:] if length is None else body[first : first + length]
+        self.fetched_bytes += len(window)
+        return window
 
     async def put_batch(
         self, url: str, puts: Sequence[tuple[ShardPut, bytes]], *, deadline_s: float
@@ -109,6 +147,60 @@ class FakeBlobs:
         await self._reach(url, deadline_s)
         found = sorted(self.shards[disk_uuid].items(), key=lambda item: tuple_of(item[0]))
         return InventoryPage(rows=tuple(InventoryRow(i, len(b), crc32c(b)) for i, b in found))
+
+    async def recheck(
+        self, url: str, disk_uuid: bytes, rows: Sequence[int], *, deadline_s: float
+    ) -> Rechecked:
+        """What an owner does: ask the catalog, look, and tell it what differs."""
+        await self._reach(url, deadline_s)
+        assert self.meta is not None, "who takes hints needs a catalog to report to"
+        self.hints.append((disk_uuid, tuple(rows)))
+        described = await self.meta.query(GetCluster(), ClusterDescribed)
+        numbers = {disk.uuid: disk.disk for node in described.nodes for disk in node.disks}
+        number, shards = numbers[disk_uuid], []
+        for row in rows:
+            query = ExpectedSlots(disk=number, after_row=row - 1, limit=1)
+            for slot in (await self.meta.query(query, SlotsExpected)).slots:
+                if slot.row != row:
+                    continue
+                found = self._found((disk_uuid, slot.identity), slot.crc)
+                if (found == "good") != (slot.state == SlotState.GOOD):
+                    mark = MarkGood if found == "good" else MarkBad
+                    await self.meta.propose(mark(identity=slot.identity, disk=number), Done)
+                shards.append(RecheckedShard(row, slot.identity, found))
+        return Rechecked(shards=tuple(shards))
+
+    async def sweep(
+        self, url: str, disk_uuid: bytes, after: str, *, is_dry_run: bool, deadline_s: float
+    ) -> SweepPage:
+        """A disk without anything to remove, in two pages."""
+        await self._reach(url, deadline_s)
+        self.sweeps.append((disk_uuid, after, is_dry_run))
+        held = list(self.shards[disk_uuid].values())
+        count = ShardCount(len(held), sum(map(len, held))) if not after else ShardCount()
+        none = ShardCount()
+        return SweepPage(
+            examined=count,
+            young=none,
+            kept=count,
+            shared=none,
+            removed=none,
+            next="" if after else "ab",
+        )
+
+    async def ask_census(self, url: str, disk_uuid: bytes, *, deadline_s: float) -> CensusAsked:
+        """Asked, and noted."""
+        await self._reach(url, deadline_s)
+        self.asked.append(disk_uuid)
+        return CensusAsked(asked_at_ms=1000 + len(self.asked))
+
+    async def order_scrub(
+        self, url: str, disk_uuid: bytes, action: str, *, deadline_s: float
+    ) -> ScrubObeyed:
+        """Told, and noted."""
+        await self._reach(url, deadline_s)
+        self.orders.append((disk_uuid, action))
+        return ScrubObeyed(began_at_ms=1000 if action == "now" else 0)
 
     def recover(self, url: str) -> None:
         """Let a stalled daemon go on, also with what it has been asked already."""
@@ -138,6 +230,15 @@ class FakeBlobs:
                     await stuck
             except TimeoutError as error:
                 raise DeadlineExceeded(f"{url} does not answer.") from error
+
+    def _found(self, place: Place, crc: int) -> str:
+        body = self.shards[place[0]].get(place[1])
+        if body is None:
+            return "missing"
+        if place in self.corrupt:
+            return "corrupt"
+        is_other = place in self.lying or crc32c(body) != crc
+        return "other" if is_other else "good"
 
     def _outcome(self, put: ShardPut, body: bytes) -> ShardOutcome:
         try:

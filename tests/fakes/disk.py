@@ -21,13 +21,15 @@ Folders given as `directories` exist durably; every other must be made, and the 
 it synced.
 """
 
+import asyncio
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from ossd.disk import Bytes, Space
 from tests.fakes.survival import Change, File, Folder, Node
@@ -386,6 +388,19 @@ def _files(folder: Folder) -> Iterator[File]:
             yield from _files(node)
         else:
             yield node
+
+
+def run_until_the_cut(work: Coroutine[Any, Any, None]) -> None:
+    """asyncio.run for a process that may lose its power.
+
+    Tasks that died with it are not worth a report each, in the middle of some later test.
+    """
+
+    async def alone() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+        await work
+
+    asyncio.run(alone())
 
 
 def crash_points(

@@ -20,11 +20,14 @@ from ossd.envelope import error_body
 from ossd.rpc import Reply
 from raftmeta.catalog.catalog import Catalog
 from raftmeta.catalog.soft import SoftState
-from raftmeta.commands import Batch, Command, Done, Entry, FormCluster
+from raftmeta.commands import Command, Done, FormCluster
+from raftmeta.entries import Batch, Entry
 from raftmeta.wire import (
+    FRONTEND_HEARTBEAT,
     HEARTBEAT,
     PROPOSE,
     QUERY,
+    FrontendHeartbeat,
     Heartbeat,
     ProposeReply,
     ProposeRequest,
@@ -42,6 +45,7 @@ class CatalogRpc:
     def __init__(self, folder: Path, clock: Clock, *, cluster_id: bytes = CLUSTER_ID) -> None:
         self.catalog = Catalog(folder / "catalog.sqlite")
         self.heartbeats: list[Heartbeat] = []
+        self.frontend_heartbeats: list[FrontendHeartbeat] = []
         self.is_reachable = True
         self.order: tuple[int, int] | None = None
         self.soft = SoftState()
@@ -91,6 +95,9 @@ class CatalogRpc:
             return self._query(msgspec.msgpack.decode(body, type=QueryRequest))
         if path == HEARTBEAT:
             self.heartbeats.append(msgspec.msgpack.decode(body, type=Heartbeat))
+            return Done()
+        if path == FRONTEND_HEARTBEAT:
+            self.frontend_heartbeats.append(msgspec.msgpack.decode(body, type=FrontendHeartbeat))
             return Done()
         raise NotFound(path)
 

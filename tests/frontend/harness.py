@@ -19,19 +19,19 @@ from osscore.erasure import best_codec
 from osscore.model import Profile
 from ossd.budget import ByteBudget
 from ossd.clock import SystemClock, system_random
+from ossd.lending import Lending
 from ossd.signing import ClusterSecrets, seal
 from raftmeta.catalog.catalog import Catalog
 from raftmeta.client import MetaClient, wrap_catalog_key
 from raftmeta.commands import (
-    Batch,
     CreateBucket,
     DiskReport,
     Done,
-    Entry,
     FormCluster,
     NodeRegistered,
     RegisterNode,
 )
+from raftmeta.entries import Batch, Entry
 from tests.fakes.blobs import FakeBlobs
 from tests.fakes.meta import CLUSTER_ID, URLS, CatalogRpc
 
@@ -50,13 +50,15 @@ class World:
         self.blobs = FakeBlobs()
         self.nodes = [f"blob-{number + 1}" for number in range(nodes)]
         self.meta = MetaClient(self.meta_rpc, URLS, clock=self.clock, random=system_random)
+        self.blobs.meta = self.meta
         blobs: Any = self.blobs
         self.store = Store(
             meta=self.meta,
             blobs=blobs,
             cluster=ClusterView(self.meta, clock=self.clock),
             codec=CODEC,
-            budget=ByteBudget(256 << 20, wait_s=5),
+            budget=ByteBudget(128 << 20, wait_s=5),
+            loans=Lending(128 << 20, wait_s=5),
             batches=ShardBatches(blobs, deadline_s=2),
             pace=ReadPace(self.clock),
             clock=self.clock,
@@ -113,7 +115,7 @@ class World:
         """Stop everything and check that nothing is held."""
         await self.store.close()
         await self.meta.close()
-        assert self.store.budget.used_bytes == 0
+        assert (self.store.budget.used_bytes, self.store.loans.used_bytes) == (0, 0)
 
 
 SECRETS = ClusterSecrets(current="a cluster secret for tests")

@@ -18,14 +18,8 @@ from frontend.flows.put import PutRequest, put_object
 from osscore.errors import NoSuchKey, NoSuchUpload, StoreError
 from ossd.clock import SystemClock
 from raftmeta.catalog.soft import SoftState
-from raftmeta.commands import (
-    Collect,
-    Collected,
-    DeleteVersion,
-    Entry,
-    ObjectDeleted,
-    OpenSession,
-)
+from raftmeta.commands import Collect, Collected, DeleteVersion, ObjectDeleted, OpenSession
+from raftmeta.entries import Entry
 from raftmeta.queries import (
     CatalogCounted,
     ClusterDescribed,

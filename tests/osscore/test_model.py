@@ -35,7 +35,13 @@ def test_a_profile_reads_what_it_writes(data_count, parity_count):
     assert profile.shard_count == data_count + parity_count
 
 
-@pytest.mark.parametrize("text", ["", "4", "4+", "+2", "4-2", "0+1", "17+1", "4+0", "4+9", "a+b"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "4", "4+", "+2", "4-2", "0+1", "17+1", "4+0", "4+9", "a+b", "04+2", "٤+2", "4+2\n"),
+        *("9" * 5000 + "+2", "4+" + "9" * 5000),
+    ],
+)
 def test_a_profile_that_is_none_is_refused(text):
     with pytest.raises(InvalidArgument):
         Profile.parse(text)

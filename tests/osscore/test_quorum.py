@@ -1,10 +1,12 @@
 """SAFETY rule 7, compared with its own words."""
 
+from itertools import combinations
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from osscore.model import Profile, reed_solomon, replicas
-from osscore.quorum import acknowledged
+from osscore.quorum import acknowledged, losses_survived
 
 CODINGS = st.sampled_from(
     [reed_solomon(Profile.parse(p)) for p in ("1+1", "2+1", "3+2", "4+2", "6+3")]
@@ -56,3 +58,23 @@ def test_the_same_shard_twice_counts_once():
 def test_replicas_need_two_nodes():
     assert not acknowledged(replicas(2), [(0, "a"), (1, "a")])
     assert acknowledged(replicas(2), [(0, "a"), (1, "b")])
+
+
+def survived_by_trial(coding, durable) -> int:
+    real = {(index, place) for index, place in durable if 0 <= index < coding.shard_count}
+    places = {place for _, place in real}
+    survived = -1
+    for count in range(len(places) + 1):
+        for lost in combinations(places, count):
+            left = {index for index, place in real if place not in lost}
+            if len(left) < coding.data_count:
+                return survived
+        survived = count
+    return survived
+
+
+@given(coding=CODINGS, durable=DURABLE)
+def test_losses_survived_is_never_too_high(coding, durable):
+    assert losses_survived(coding, durable) <= survived_by_trial(coding, durable)
+    once = list({index: (index, place) for index, place in durable}.values())
+    assert losses_survived(coding, once) == survived_by_trial(coding, once)

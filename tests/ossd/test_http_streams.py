@@ -4,7 +4,7 @@ import asyncio
 import json
 
 from osscore.errors import NoSuchKey
-from ossd.http import LINGER_BYTES, StreamHandler
+from ossd.http import StreamHandler
 from tests.ossd.exchanges import Streaming, code, put, request
 from tests.ossd.serving import raw, serving, settings, until
 
@@ -47,14 +47,16 @@ async def test_an_error_while_the_body_comes_is_answered_early_and_closes():
 
 async def test_the_early_answer_is_not_lost_by_what_the_client_still_sends():
     async with serving(streaming({})) as server, raw(server) as client:
-        await client.send(put("/stream/early", 4_000_000) + bytes(4_000_000))
+        await client.send(put("/stream/early", 40_000_000))
+        for _ in range(40):
+            await client.send(bytes(1_000_000))
         status, _, body = await client.answer()
         assert (status, code(body)) == (404, "NoSuchKey")
 
 
 async def test_a_refusal_in_the_middle_of_a_large_body_leaves_the_client_as_much_time():
-    assert LINGER_BYTES < 9_000_000
-    async with serving(streaming({}), linger_s=30) as server, raw(server) as client:
+    limits = {"linger_s": 30, "linger_bytes": 8_500_000}
+    async with serving(streaming({}), **limits) as server, raw(server) as client:
         await client.send(put("/stream/late", 17_000_000))
         for _ in range(17):
             await client.send(bytes(1_000_000))
@@ -63,16 +65,17 @@ async def test_a_refusal_in_the_middle_of_a_large_body_leaves_the_client_as_much
 
 
 async def test_a_refused_client_that_never_stops_is_cut():
-    async with serving(streaming({}), linger_s=30) as server, raw(server) as client:
+    limits = {"linger_s": 30, "linger_bytes": 8 << 20}
+    async with serving(streaming({}), **limits) as server, raw(server) as client:
         await client.send(put("/stream/early", 1 << 40))
         sent = 0
         try:
-            while sent < 8 * LINGER_BYTES:
+            while sent < 64 << 20:
                 await client.send(bytes(1 << 20))
                 sent += 1 << 20
         except ConnectionError:
             pass
-        assert sent < 8 * LINGER_BYTES
+        assert sent < 64 << 20
 
 
 async def test_a_client_that_leaves_cancels_the_flow():

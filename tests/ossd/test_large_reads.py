@@ -26,9 +26,11 @@ class Pieces(StreamHandler):
 
     async def put(self) -> None:
         self.seen.update(task=asyncio.current_task(), sizes=[])
+        self.body_stream.piece_bytes_max = PIECE
         digest = hashlib.sha256()
         async for piece in self.body_stream:
             self.seen["sizes"].append(len(piece))
+            self.body_stream.piece_bytes_max = PIECE - sum(self.seen["sizes"]) % PIECE
             digest.update(piece)
         self.reply_json([sum(self.seen["sizes"]), digest.hexdigest()])
 
@@ -113,6 +115,16 @@ async def test_a_whole_piece_is_waited_for_however_slow():
             await asyncio.sleep(pause_s)
         answer = json.loads((await client.answer())[2])
         assert answer == ["memoryview", hashlib.sha256(body).hexdigest()]
+
+
+async def test_who_pulls_a_body_hears_from_a_slow_client_where_others_want_whole_pieces():
+    seen: dict = {}
+    whole = {"piece_bytes": 4 * PIECE, "whole_pieces": True}
+    async with serving(pieces(seen), **whole) as server, raw(server) as client:
+        await client.send(put("/", 2 * PIECE) + bytes(200_000))
+        await until(lambda: sum(seen.get("sizes", ())) == 200_000)
+        await client.send(bytes(2 * PIECE - 200_000))
+        assert json.loads((await client.answer())[2])[0] == 2 * PIECE
 
 
 async def test_a_client_that_vanishes_within_a_whole_piece_leaves_nothing_under_way():

@@ -10,9 +10,19 @@ from osscore.errors import NotLeader, OutcomeUnknown, PeerUnreachable, StoreErro
 from ossd.disk import Bytes
 from ossd.envelope import error_body
 from ossd.rpc import Reply
-from raftmeta.commands import AnyResult, Done, Entry, OpenSession, Refused, SessionOpened
-from raftmeta.queries import AnyAnswer, AnyQuery, BucketsListed
-from raftmeta.wire import HEARTBEAT, PROPOSE, ProposeReply, ProposeRequest, QueryReply, QueryRequest
+from raftmeta.commands import Done, OpenSession, Refused, SessionOpened
+from raftmeta.entries import AnyResult, Entry
+from raftmeta.queries import BucketsListed
+from raftmeta.questions import AnyAnswer, AnyQuery
+from raftmeta.wire import (
+    HEARTBEAT,
+    PROPOSE,
+    Heard,
+    ProposeReply,
+    ProposeRequest,
+    QueryReply,
+    QueryRequest,
+)
 
 URLS = ("http://a", "http://b", "http://c")
 LOSE_BEFORE = "the request never arrives"
@@ -29,6 +39,8 @@ class FakeMetanodes:
     faults: list[str | StoreError] = field(default_factory=list)
     refuse: Callable[[Entry], Refused | None] = lambda entry: None
     answer: Callable[[AnyQuery], AnyAnswer] = lambda query: BucketsListed(buckets=())
+    heard: Heard | Done = field(default_factory=Done)
+    """The answer to a heartbeat."""
     held: asyncio.Event | None = None
     """While set and not fired, requests wait."""
 
@@ -70,7 +82,7 @@ class FakeMetanodes:
         if base in self.dead:
             raise PeerUnreachable(f"{base} is dead")
         if path == HEARTBEAT:
-            return Reply(200, {}, msgspec.msgpack.encode(Done()))
+            return Reply(200, {}, msgspec.msgpack.encode(self.heard))
         if base != self.leader:
             error = NotLeader(leader_url=self.leader if self.hint else None)
             return Reply(421, {}, error_body(error, "r"))

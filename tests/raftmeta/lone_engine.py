@@ -4,13 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from raftmeta.commands import AnyResult, Done
+from raftmeta.commands import Done
 from raftmeta.engine import Engine
+from raftmeta.entries import AnyResult
 from raftmeta.journal import Journal
+from raftmeta.membership import Membership
 from raftmeta.messages import AnyMessage, Append, AskPreVote, AskVote, Entry, PreVote, Vote
-from raftmeta.settings import JournalSettings, RaftIdentity, RaftSettings
+from raftmeta.settings import JournalSettings, RaftSettings
 from tests.fakes.clock import ManualClock
 from tests.fakes.disk import SimulatedDisk
+from tests.raftmeta.replicas import configuration
 
 FOLDER = Path("/data/journal")
 NO_OP = Entry(1, b"\x01")
@@ -71,7 +74,7 @@ class CountingMachine:
 
 
 class LoneEngine:
-    """Member `a`; the test speaks for `b` and `c`."""
+    """Member `a`; the test speaks for the others."""
 
     def __init__(
         self,
@@ -79,6 +82,7 @@ class LoneEngine:
         disk: SimulatedDisk | None = None,
         machine: CountingMachine | None = None,
         settings: JournalSettings | None = None,
+        members: str = "abc",
     ) -> None:
         self.disk = disk or SimulatedDisk()
         self.clock = ManualClock(monotonic_s=100.0)
@@ -89,8 +93,10 @@ class LoneEngine:
         if not Journal.exists(FOLDER, disk=self.disk):
             Journal.create(FOLDER, disk=self.disk, settings=settings).close()
         self.journal = Journal.open(FOLDER, disk=self.disk, settings=settings)
+        addresses = {name: f"{name}:1" for name in members}
+        self.membership = Membership("a", configuration(addresses))
         self.engine = Engine(
-            identity=RaftIdentity("a", dict.fromkeys("abc", "nowhere:1"), "nowhere:1", b"c" * 16),
+            membership=self.membership,
             journal=self.journal,
             machine=self.machine,
             links=self.links,
@@ -115,12 +121,16 @@ class LoneEngine:
         self.hear("b", Append(term, *prev, 0, entries))
 
     def lead(self) -> int:
-        """Win an election with the word of `b`; answers the term."""
+        """Win an election with the word of just enough others; answers the term."""
+        needed = self.membership.others[: self.membership.majority - 1]
         self.tick(2.0)
         asked = self.links.take(AskPreVote)[0]
-        self.hear("b", PreVote(asked.round, self.engine.core.term))
+        for other in needed:
+            self.hear(other, PreVote(asked.round, self.engine.core.term))
         self.tick()
-        self.hear("b", Vote(self.links.take(AskVote)[0].term))
+        term = self.links.take(AskVote)[0].term
+        for other in needed:
+            self.hear(other, Vote(term))
         assert self.engine.core.is_leader
         self.links.sent.clear()
         return self.engine.core.term

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +11,11 @@ from osscore.errors import StoreError, Unavailable
 from ossd.clock import SystemClock
 from ossd.disk import Disk, SystemDisk
 from ossd.signing import ClusterSecrets
-from raftmeta.commands import AnyResult, Done
+from raftmeta.commands import Done
+from raftmeta.entries import AnyResult
 from raftmeta.journal import Journal
+from raftmeta.members import Member
+from raftmeta.membership import Configuration
 from raftmeta.replica import Replica
 from raftmeta.settings import RaftIdentity, RaftSettings
 
@@ -69,11 +72,12 @@ class Trio:
             Journal.create(self.root / member_id, disk=self.disk).close()
 
     def identity(self, member_id: str) -> RaftIdentity:
-        return RaftIdentity(member_id, self.members, self.members[member_id], CLUSTER_ID)
+        return RaftIdentity(member_id, self.members[member_id], CLUSTER_ID)
 
     def start(self, member_id: str, secrets: ClusterSecrets | None = None) -> Replica:
         replica = Replica(
             identity=self.identity(member_id),
+            configuration=configuration(self.members),
             directory=self.root / member_id,
             machine=self.machines[member_id],
             secrets=secrets or self.secrets,
@@ -121,6 +125,17 @@ class Trio:
                 continue
             return
         raise AssertionError("no acknowledgement in time")
+
+
+def configuration(addresses: Mapping[str, str]) -> Configuration:
+    """Members by id and Raft address, as of forming."""
+    return Configuration(
+        0,
+        tuple(
+            Member(id=id_, raft=raft, url=f"http://{id_}")
+            for id_, raft in sorted(addresses.items())
+        ),
+    )
 
 
 async def eventually(holds: Callable[[], bool], within_s: float = 20) -> None:

@@ -2,117 +2,46 @@
 
 One seed decides everything, so a failing run can be repeated. The cluster checks while it
 runs: one leader a term, equal entries at equal indexes, nothing acknowledged is ever
-missing, reads see every write acknowledged before they began.
+missing, reads see every write acknowledged before they began; a new leader has all that was
+committed, and its members differ from the committed ones by at most one.
 """
 
-import heapq
+import contextlib
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from osscore.errors import StoreError
-from raftmeta.commands import AnyResult, Done
+from osscore.errors import MetanodeRemoved, StoreError
+from raftmeta.commands import Done
 from raftmeta.engine import Applied, Engine
+from raftmeta.entries import AnyResult, Batch, Entry
 from raftmeta.journal import Journal
-from raftmeta.messages import AnyMessage
-from raftmeta.settings import JournalSettings, RaftIdentity, RaftSettings
+from raftmeta.members import Member, SetMembers
+from raftmeta.membership import (
+    MEMBERS,
+    Change,
+    Configuration,
+    Membership,
+    members_of,
+)
+from raftmeta.settings import JournalSettings, RaftSettings
 from tests.fakes.disk import PowerCut, SimulatedDisk
+from tests.raftmeta.simulated_network import Network, SimulatedLinks
 
 TICK_S = 0.02
 SETTINGS = RaftSettings(
     journal=JournalSettings(segment_bytes=600, cut_bytes=1500, keep_bytes=700, cache_bytes=400)
 )
 DATA = Path("/data")
-MISFORTUNES = (
-    *("partition", "one_way", "heal", "weather", "kill", "power", "power_at", "all_power"),
-    *("pause", "start", "start", "start", "cut_logs", "wipe"),
-)
 
 
 class Broken(AssertionError):
     """The cluster broke a promise."""
-
-
-class Network:
-    """Carries encoded messages with delay; loses, doubles and reorders them if told to."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self.rng = rng
-        self.now_s = 1000.0
-        self.loss = 0.0
-        self.doubling = 0.0
-        self.delay_max_s = 0.01
-        self.cut: set[tuple[str, str]] = set()  # (from, to)
-        self._order = itertools.count()
-        self._queue: list[tuple[float, int, str, str, bytes]] = []
-        self.receivers: dict[str, Callable[[str, AnyMessage], None]] = {}
-        self._decoder = msgspec.msgpack.Decoder(AnyMessage)
-
-    def monotonic_s(self) -> float:
-        return self.now_s
-
-    def send(self, source: str, target: str, message: AnyMessage) -> None:
-        copies = 1 + (self.rng.random() < self.doubling)
-        for _ in range(copies):
-            if (source, target) in self.cut or self.rng.random() < self.loss:
-                continue
-            at_s = self.now_s + self.rng.random() * self.delay_max_s
-            data = msgspec.msgpack.encode(message)
-            heapq.heappush(self._queue, (at_s, next(self._order), source, target, data))
-
-    def due(self) -> list[tuple[str, str, AnyMessage]]:
-        found = []
-        while self._queue and self._queue[0][0] <= self.now_s:
-            _, _, source, target, data = heapq.heappop(self._queue)
-            if (source, target) not in self.cut:
-                found.append((source, target, self._decoder.decode(data)))
-        return found
-
-    def forget(self, source: str, target: str) -> None:
-        """What is on the way from source to target is lost."""
-        self._queue = [item for item in self._queue if (item[2], item[3]) != (source, target)]
-        heapq.heapify(self._queue)
-
-
-class SimulatedLinks:
-    """Implements raftmeta.transport.Links."""
-
-    def __init__(self, member: str, others: tuple[str, ...], network: Network) -> None:
-        self._member = member
-        self._others = others
-        self._network = network
-
-    def start(
-        self,
-        poller: Any,
-        *,
-        on_message: Callable[[str, AnyMessage], None],
-        on_change: Callable[[str, bool], None],
-    ) -> None:
-        self._network.receivers[self._member] = on_message
-        for other in self._others:
-            on_change(other, True)
-
-    def send(self, member: str, message: AnyMessage) -> bool:
-        self._network.send(self._member, member, message)
-        return True
-
-    def has_room(self, member: str) -> bool:
-        return True
-
-    def drop(self, member: str) -> None:
-        self._network.forget(member, self._member)
-
-    def step(self) -> None:
-        """Nothing to connect."""
-
-    def close(self) -> None:
-        self._network.receivers.pop(self._member, None)
 
 
 @dataclass
@@ -137,6 +66,10 @@ class Machine:
         self.applied.append((index, blob))
         return [Done()]
 
+    def configuration(self) -> Configuration:
+        """What the catalog's table of members would say."""
+        return configuration_in(self.applied, self.cluster.founders)
+
     def checkpoint(self) -> int:
         self.durable_count = len(self.applied)
         return self.applied_index
@@ -146,7 +79,7 @@ class Machine:
 
 
 @dataclass
-class Member:
+class Machinery:
     """One machine: disk, catalog, and the process while it runs."""
 
     id: str
@@ -155,16 +88,27 @@ class Member:
     folder: Path
     journal: Journal | None = None
     engine: Engine | None = None
+    membership: Membership | None = None
     paused_until_s: float = 0.0
     asked_s: float = 0.0
     lagging: bool = False
     wiped: bool = False
+    removed: bool = False
+
+    @property
+    def is_learner(self) -> bool:
+        """Runs, but does not count by its own log."""
+        return (
+            self.engine is not None
+            and self.membership is not None
+            and (not self.membership.is_voter)
+        )
 
 
 class Cluster:
     """Members, network, clients and the judge."""
 
-    def __init__(self, seed: int, member_count: int = 3) -> None:
+    def __init__(self, seed: int, member_count: int = 3, spare_count: int = 0) -> None:
         self.rng = random.Random(seed)
         self.network = Network(self.rng)
         self.committed: dict[int, bytes] = {}
@@ -173,24 +117,34 @@ class Cluster:
         self.reads = 0
         self.installs = 0
         self._numbers = itertools.count()
-        names = [f"m{at}" for at in range(1, member_count + 1)]
-        self.addresses = dict.fromkeys(names, "simulated:1")
-        self.members: dict[str, Member] = {}
-        for name in names:
+        self.changes: list[Configuration] = []
+        self.given_away = 0
+        names = [f"m{at}" for at in range(1, member_count + spare_count + 1)]
+        self.founders = tuple(
+            Member(id=name, raft=f"{name}:1", url=f"http://{name}") for name in names[:member_count]
+        )
+        self.members: dict[str, Machinery] = {}
+        for name in names[:member_count]:
             disk = SimulatedDisk(directories=(DATA,))
             folder = DATA / "state-1"
             Journal.create(folder, disk=disk, settings=SETTINGS.journal, random=self.rng.randbytes)
-            member = Member(name, disk, Machine(self, name), folder)
-            self.members[name] = member
+            self.members[name] = Machinery(name, disk, Machine(self, name), folder)
+        for name in names[member_count:]:
+            disk = SimulatedDisk(directories=(DATA,))
+            self.members[name] = Machinery(
+                name, disk, Machine(self, name), DATA / "state-1", wiped=True
+            )
+        for name in names[:member_count]:
             self.start(name)
 
     # --- life and death -----------------------------------------------------------------
 
     def start(self, name: str) -> None:
-        if self.members[name].engine is None and not self.members[name].wiped:
+        member = self.members[name]
+        if member.engine is None and not member.wiped and not member.removed:
             self._guarded(name, lambda: self._start(self.members[name]))
 
-    def _start(self, member: Member) -> None:
+    def _start(self, member: Machinery) -> None:
         member.journal = Journal.open(
             member.folder,
             disk=member.disk,
@@ -198,12 +152,12 @@ class Cluster:
             random=self.rng.randbytes,
         )
         member.lagging = False
-        identity = RaftIdentity(member.id, self.addresses, "simulated:1", b"c" * 16)
+        member.membership = Membership(member.id, member.machine.configuration())
         member.engine = Engine(
-            identity=identity,
+            membership=member.membership,
             journal=member.journal,
             machine=member.machine,
-            links=SimulatedLinks(member.id, identity.others, self.network),
+            links=SimulatedLinks(member.id, tuple(self.members), self.network),
             settings=SETTINGS,
             monotonic_s=self.network.monotonic_s,
             jitter=self.rng.random,
@@ -232,6 +186,7 @@ class Cluster:
         member.disk = SimulatedDisk(directories=(DATA,))
         member.machine = Machine(self, name)
         member.wiped = True
+        member.removed = False
 
     # --- time ---------------------------------------------------------------------------
 
@@ -252,9 +207,11 @@ class Cluster:
             member = self.members[name]
             if member.engine is not None and not self._paused(name):
                 self._guarded(name, lambda m=member: m.engine.tick(0.0))
-            self._note_leader(member)
+            self._guarded(name, lambda m=member: self._note_leader(m))
             if member.lagging or member.wiped:
                 self._install(member)
+            else:
+                self._announce(member)
 
     def _paused(self, name: str) -> bool:
         return self.members[name].paused_until_s > self.network.now_s
@@ -265,13 +222,108 @@ class Cluster:
         except PowerCut:
             self.cut_power(name)
 
-    def _note_leader(self, member: Member) -> None:
+    def _note_leader(self, member: Machinery) -> None:
         if member.engine is not None and member.engine.core.is_leader:
             term = member.engine.core.term
+            if term not in self.leaders:
+                self._judge_new_leader(member, term)
             if self.leaders.setdefault(term, member.id) != member.id:
                 raise Broken(f"{self.leaders[term]} and {member.id} both lead term {term}")
 
-    def _install(self, member: Member) -> None:
+    def _judge_new_leader(self, member: Machinery, term: int) -> None:
+        """It has all that was committed before, and its members are those or one apart."""
+        assert member.journal is not None and member.membership is not None
+        if term < max(self.leaders, default=0) or not self.committed:
+            return
+        last = max(self.committed)
+        if member.journal.last_index < last:
+            raise Broken(f"{member.id} leads term {term} without committed entry {last}")
+        if last > member.journal.base_index:
+            found = member.journal.entries(last, bytes_max=1, count_max=1)[0].body[1:]
+            if found != self.committed[last]:
+                raise Broken(f"{member.id} leads term {term} with another entry {last}")
+        before = {each.id for each in self.committed_configuration().members}
+        now = {each.id for each in member.membership.latest.members}
+        if len(before ^ now) > 1:
+            raise Broken(f"{member.id} leads {now}, committed are {before}")
+
+    def committed_configuration(self) -> Configuration:
+        """The members after the last change that anybody ever applied."""
+        return configuration_in(sorted(self.committed.items()), self.founders)
+
+    # --- what the daemon does about members -------------------------------------------------
+
+    def _reaches(self, one: str, other: str) -> bool:
+        return not self.network.cut & {(one, other), (other, one)}
+
+    def _announce(self, member: Machinery) -> None:
+        """One who does not count, or hears nobody, asks the leader for the log each second."""
+        engine, membership = member.engine, member.membership
+        if engine is None or membership is None or self._paused(member.id):
+            return
+        counts = membership.is_voter
+        if (counts and engine.silence_s < 3.0) or member.asked_s + 1.0 > self.network.now_s:
+            return
+        member.asked_s = self.network.now_s
+        me = Member(id=member.id, raft=f"{member.id}:1", url=f"http://{member.id}")
+        since = membership.latest.index if counts else None
+        for leader in self.working_leaders():
+            if not self._reaches(member.id, leader.id):
+                continue
+            try:
+                leader.engine.changing.admit(me, counted_since=since)
+            except MetanodeRemoved:
+                self.kill(member.id)
+                member.removed = True
+                return
+            except StoreError:
+                continue
+
+    def working_leaders(self) -> list[Any]:
+        """Whoever believes to lead and is not paused."""
+        return [
+            member
+            for member in self.members.values()
+            if member.engine is not None
+            and member.engine.core.is_leader
+            and not self._paused(member.id)
+        ]
+
+    def change(self, change: Change) -> list[Applied | StoreError]:
+        """Propose a change wherever somebody believes to lead; the outcomes as they come."""
+        outcomes: list[Applied | StoreError] = []
+
+        def done(outcome: Applied | StoreError) -> None:
+            outcomes.append(outcome)
+            if isinstance(outcome, Applied):
+                members = members_of(MEMBERS + self.committed[outcome.index])
+                assert members is not None
+                self.changes.append(Configuration(outcome.index, members))
+
+        for leader in self.working_leaders():
+            leader.engine.propose_change(change, wrapped, done)
+        return outcomes
+
+    def give_away(self, to: str = "") -> None:
+        """Every leader gives its place away."""
+
+        def done(error: StoreError | None) -> None:
+            self.given_away += error is None
+
+        for leader in self.working_leaders():
+            leader.engine.changing.give_away(to, done)
+
+    def leader(self) -> Any:
+        """The leader of the highest term, once there is one that has committed."""
+        for _ in range(1000):
+            for found in self.working_leaders():
+                core = found.engine.core
+                if core.term == max(self.leaders) and core.applied_index >= core.no_op_index:
+                    return found
+            self.step()
+        raise Broken(f"nobody leads: {self._describe()}")
+
+    def _install(self, member: Machinery) -> None:
         """What the daemon does: fetch a copy from a leader.
 
         A voter that fell behind takes it as it is: all in it is committed. A member that
@@ -287,15 +339,18 @@ class Cluster:
                 self._take_copy(member, source, term)
                 return
 
-            def copy(index: int | None, source: Member = source, term: int = term) -> None:
+            def copy(index: int | None, source: Machinery = source, term: int = term) -> None:
                 if index is not None and member.wiped:
                     self._take_copy(member, source, term)
 
             if member.asked_s + 1.0 < self.network.now_s:
                 member.asked_s = self.network.now_s
+                with contextlib.suppress(StoreError):  # a member that lost its disk
+                    me = Member(id=member.id, raft=f"{member.id}:1", url=f"http://{member.id}")
+                    other.engine.changing.admit(me, counted_since=None)
                 other.engine.confirm_read(copy, excluding=member.id)
 
-    def _take_copy(self, member: Member, source: Member, term: int) -> None:
+    def _take_copy(self, member: Machinery, source: Machinery, term: int) -> None:
         assert source.journal is not None
         entries = list(source.machine.applied)
         if not entries or entries[-1][0] <= member.machine.applied_index:
@@ -353,7 +408,7 @@ class Cluster:
                 continue
             before = max(self.acknowledged.values(), default=0)
 
-            def done(index: int | None, member: Member = member, before: int = before) -> None:
+            def done(index: int | None, member: Machinery = member, before: int = before) -> None:
                 if index is None:
                     return
                 self.reads += 1
@@ -396,14 +451,16 @@ class Cluster:
                 break
         else:
             raise Broken(f"the cluster did not settle: {self._describe()}")
-        for member in self.members.values():
+        counted = {each.id for each in self.committed_configuration().members}
+        for member in (self.members[name] for name in counted):
             held = dict(member.machine.applied)
             for blob, index in self.acknowledged.items():
                 if held.get(index) != blob:
                     raise Broken(f"{member.id} lost {blob!r}, acknowledged at {index}")
 
     def _equal(self) -> bool:
-        states = [member.machine.applied for member in self.members.values()]
+        counted = {each.id for each in self.committed_configuration().members}
+        states = [self.members[name].machine.applied for name in sorted(counted)]
         return all(state == states[0] for state in states) and states[0][-1][0] >= max(
             self.acknowledged.values()
         )
@@ -415,58 +472,25 @@ class Cluster:
             parts.append(
                 f"{member.id} at {member.machine.applied_index}, "
                 f"term {core and core.term}, leader {core and core.leader_id}, "
-                f"lagging {member.lagging}, wiped {member.wiped}"
+                f"lagging {member.lagging}, wiped {member.wiped}, removed {member.removed}, "
+                f"members {member.membership and [m.id for m in member.membership.latest.members]}"
             )
         return "; ".join(parts)
 
 
-def chaos(cluster: Cluster, rounds: int, *, wipes: bool = False) -> None:
-    """Misfortune at random, with clients at work all the while."""
-    rng = cluster.rng
-    for _ in range(rounds):
-        cluster.run(rng.uniform(0.02, 0.4))
-        for _ in range(rng.randint(0, 4)):
-            cluster.write()
-        cluster.read()
-        if rng.random() < 0.5:
-            _misfortune(cluster, wipes=wipes)
+def configuration_in(
+    applied: Sequence[tuple[int, bytes]], founders: tuple[Member, ...]
+) -> Configuration:
+    """The members as of these entries, oldest first."""
+    for index, blob in reversed(applied):
+        if not blob.startswith(b"w"):
+            members = members_of(MEMBERS + blob)
+            assert members is not None
+            return Configuration(index, members)
+    return Configuration(0, founders)
 
 
-def _misfortune(cluster: Cluster, *, wipes: bool) -> None:
-    rng, network = cluster.rng, cluster.network
-    names = sorted(cluster.members)
-    name = rng.choice(names)
-    kind = rng.choice(MISFORTUNES)
-    if kind == "partition":
-        side = set(rng.sample(names, rng.randint(1, len(names) - 1)))
-        network.cut = {(a, b) for a in names for b in names if (a in side) != (b in side)}
-    elif kind == "one_way":
-        network.cut.add((name, rng.choice(names)))
-    elif kind == "heal":
-        network.cut.clear()
-    elif kind == "weather":
-        network.loss = rng.choice((0.0, 0.0, 0.05, 0.3))
-        network.doubling = rng.choice((0.0, 0.2))
-        network.delay_max_s = rng.choice((0.001, 0.01, 0.05, 0.3))
-    elif kind == "kill":
-        cluster.kill(name)
-    elif kind == "power":
-        cluster.cut_power(name)
-    elif kind == "power_at":
-        disk = cluster.members[name].disk
-        disk.cut_after = disk.operation_count + rng.randint(0, 12)
-    elif kind == "all_power":
-        for each in names:
-            if not cluster.members[each].wiped:
-                cluster.cut_power(each)
-    elif kind == "pause":
-        cluster.members[name].paused_until_s = max(
-            cluster.members[name].paused_until_s, network.now_s + rng.uniform(0.1, 3.0)
-        )
-    elif kind == "start":
-        for each in names:
-            cluster.start(each)
-    elif kind == "cut_logs":
-        cluster.cut_logs()
-    elif kind == "wipe" and wipes and not any(m.wiped for m in cluster.members.values()):
-        cluster.wipe(name)
+def wrapped(members: tuple[Member, ...]) -> bytes:
+    """The batch that records members."""
+    entry = Entry(session=0, seq=0, command=SetMembers(members=members))
+    return msgspec.msgpack.encode(Batch(time_ms=0, entries=(entry,)))

@@ -23,16 +23,18 @@ from raftmeta.client import MetaClient, QueryHead, unwrap_catalog_key, wrap_cata
 from raftmeta.commands import (
     CreateBucket,
     Done,
-    Entry,
     InlineBody,
     ObjectPut,
     OpenSession,
     PutObject,
     Refused,
 )
+from raftmeta.credentials import AuditNote
+from raftmeta.entries import Entry
 from raftmeta.leaderseek import PAUSE_S_MAX
+from raftmeta.members import Member
 from raftmeta.queries import BucketsListed, Found, ListBuckets, ListObjects, ObjectsListed
-from raftmeta.wire import DiskHeartbeat, Heartbeat
+from raftmeta.wire import DiskHeartbeat, Heard, Heartbeat
 from tests.raftmeta.fake_metanodes import LOSE_AFTER, LOSE_BEFORE, URLS, FakeMetanodes
 from tests.raftmeta.waiting import until
 
@@ -98,6 +100,25 @@ def test_a_command_whose_answer_was_lost_is_sent_again_and_applied_once() -> Non
         sent = [batch[0] for batch in nodes.batches[2:]]
         assert {(entry.session, entry.seq) for entry in sent} == {(100, 2)}
         assert len(sent) == 2
+
+    run(nodes, story)
+
+
+def test_what_is_audited_travels_with_its_command_each_time_it_is_sent() -> None:
+    nodes = FakeMetanodes()
+    note = AuditNote(actor="A", action="bucket.create", target="bucket-0")
+
+    async def story(client: MetaClient, clock: CountingClock) -> None:
+        await client.propose(bucket(2), Done)  # opens the session
+        begun = len(nodes.batches)
+        nodes.faults = [LOSE_AFTER]
+        await asyncio.gather(
+            client.propose(bucket(0), Done, audit=note), client.propose(bucket(1), Done)
+        )
+        assert len(nodes.batches) == begun + 2
+        for batch in nodes.batches[begun:]:
+            audits = {entry.command: entry.audit for entry in batch}
+            assert audits == {bucket(0): note, bucket(1): None}
 
     run(nodes, story)
 
@@ -392,3 +413,29 @@ def test_catalog_key_opens_with_either_cluster_secret() -> None:
     assert unwrap_catalog_key(new, wrap_catalog_key(new, key, system_random)) == key
     with pytest.raises(Corrupt):
         unwrap_catalog_key(old, wrap_catalog_key(new, key, system_random))
+
+
+def test_heartbeats_follow_the_members_that_their_answers_name() -> None:
+    nodes = FakeMetanodes()
+
+    def told(index: int, *urls: str) -> Heard:
+        members = tuple(Member(id=url, raft=url, url=url) for url in urls)
+        return Heard(members_index=index, members=members)
+
+    async def story(client: MetaClient, _: CountingClock) -> None:
+        beat = Heartbeat(node="n", url="http://n", zone="", disks=())
+        await client.heartbeat(beat)  # these metanodes say nothing of members
+        assert client.urls == URLS
+        nodes.heard = told(7, URLS[0], "http://d/")
+        await client.heartbeat(beat)
+        assert client.urls == (URLS[0], "http://d")
+        nodes.heard = told(6, *URLS)  # one that is behind
+        nodes.calls.clear()
+        await client.heartbeat(beat)
+        assert {url for url, _ in nodes.calls} == {URLS[0], "http://d"}
+        assert client.urls == (URLS[0], "http://d")
+        # Where it was told to begin comes last, should nobody else be there.
+        nodes.dead, nodes.leader = {URLS[0], "http://d"}, URLS[2]
+        assert await client.query(ListBuckets(), BucketsListed) == BucketsListed(buckets=())
+
+    run(nodes, story)

@@ -17,14 +17,15 @@ from ossd.signing import ClusterSecrets, unseal
 from raftmeta.client import unwrap_catalog_key
 from raftmeta.commands import Done, FormCluster
 from raftmeta.forming import Forming, IntentFile, Phase, bootstrap_when_possible
+from raftmeta.generations import BeginGeneration
 from raftmeta.identity import Identity, MemberState
+from raftmeta.members import Member
 from raftmeta.wire import (
     FORM,
     PROPOSE,
     STATUS,
     Bootstrap,
     Form,
-    Member,
     ProposeReply,
     ProposeRequest,
     Status,
@@ -50,7 +51,7 @@ class PretendedMembers:
         self.identities = {m.id: Identity(id=m.id, raft=m.raft, url=m.url) for m in MEMBERS}
         self.intents = IntentFile(tmp_path, SystemDisk())
         self.forms: list[tuple[str, Form]] = []
-        self.commands: list[FormCluster] = []
+        self.commands: list[FormCluster | BeginGeneration] = []
         self.dead: set[str] = set()
         self.crash_at: str | None = None
 
@@ -118,7 +119,7 @@ class PretendedMembers:
         assert path == PROPOSE
         self._crash("propose")
         [entry] = msgspec.msgpack.decode(body, type=ProposeRequest).entries
-        assert isinstance(entry.command, FormCluster)
+        assert isinstance(entry.command, FormCluster | BeginGeneration)
         self.commands.append(entry.command)
         reply = ProposeReply(applied_index=2, catalog_time_ms=1, results=(Done(),))
         return msgspec.msgpack.encode(reply)
@@ -153,6 +154,7 @@ def test_the_first_command_holds_the_secrets_sealed(tmp_path: Path) -> None:
     members = PretendedMembers(tmp_path)
     reply = asyncio.run(members.forming().bootstrap(REQUEST))
     [command] = members.commands
+    assert isinstance(command, FormCluster)
     key = unwrap_catalog_key(SECRETS, command.catalog_key_wrapped)
     assert unseal(key, command.root_secret_sealed) == b"root-secret"
     assert command.system_token_digest == blake3_256(reply.system_token.encode())

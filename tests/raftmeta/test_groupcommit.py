@@ -8,8 +8,9 @@ import pytest
 from osscore.errors import NotLeader, OutcomeUnknown, Overloaded, StoreError
 from raftmeta import groupcommit
 from raftmeta.admission import rows_of
-from raftmeta.commands import Batch, CreateBucket, Done, Entry, Refused
+from raftmeta.commands import CreateBucket, Done, Refused
 from raftmeta.engine import Applied
+from raftmeta.entries import Batch, Entry
 from raftmeta.groupcommit import GroupCommit
 from tests.fakes.clock import ManualClock
 from tests.raftmeta.waiting import until

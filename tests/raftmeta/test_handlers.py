@@ -41,6 +41,7 @@ from raftmeta.commands import (
     TrashDone,
 )
 from raftmeta.config import MetaConfig
+from raftmeta.members import Member
 from raftmeta.queries import (
     BucketsListed,
     ClusterDescribed,
@@ -49,7 +50,7 @@ from raftmeta.queries import (
     ListObjects,
     ObjectsListed,
 )
-from raftmeta.wire import Bootstrap, DiskHeartbeat, Heartbeat, Member
+from raftmeta.wire import Bootstrap, DiskHeartbeat, FrontendHeartbeat, Heartbeat
 from tests.cluster.harness import HOST, SECRET, eventually, free_port
 
 
@@ -156,6 +157,7 @@ def test_nothing_internal_answers_without_a_signature(tmp_path: Path) -> None:
             ("POST", "/v1/propose"),
             ("POST", "/v1/query"),
             ("POST", "/v1/heartbeat"),
+            ("POST", "/v1/heartbeat/frontend"),
             ("POST", "/v1/bootstrap"),
             ("POST", "/v1/form"),
             ("GET", "/v1/snapshot?joining=meta-2"),
@@ -209,6 +211,19 @@ def test_heartbeats_show_in_the_described_cluster(tmp_path: Path) -> None:
         await running.client.heartbeat(beat)
         [node] = (await running.client.query(GetCluster(), ClusterDescribed)).nodes
         assert (node.health, node.disks[0].free_bytes, node.disks[0].writable) == ("up", 7, True)
+
+    run(tmp_path, story)
+
+
+def test_frontends_are_found_by_their_heartbeats(tmp_path: Path) -> None:
+    async def story(running: Running) -> None:
+        await running.form()
+        assert (await running.client.query(GetCluster(), ClusterDescribed)).frontends == ()
+        for url in ("http://f2", "http://f1"):
+            await running.client.heartbeat(FrontendHeartbeat(frontend="frontend", url=url))
+        found = (await running.client.query(GetCluster(), ClusterDescribed)).frontends
+        assert [each.url for each in found] == ["http://f1", "http://f2"]
+        assert all(each.frontend == "frontend" and each.health == "up" for each in found)
 
     run(tmp_path, story)
 

@@ -7,7 +7,7 @@ import pytest
 from osscore.errors import AlreadyFormed, CorruptCatalog, InvalidArgument
 from ossd.disk import SystemDisk
 from raftmeta.identity import Identity, MemberState, MetadataFolder
-from raftmeta.wire import Member
+from raftmeta.members import Member
 
 FRESH = Identity(id="meta-1", raft="h:1", url="http://h:2")
 MEMBERS = (Member(id="meta-1", raft="h:1", url="http://h:2"),)

@@ -11,18 +11,21 @@ from hypothesis import strategies as st
 
 from osscore.digests import blake3_256
 from osscore.errors import CorruptCatalog, InvalidArgument, NotLeader, Overloaded, StoreError
+from ossd.clock import SystemClock
 from ossd.disk import SystemDisk
 from ossd.rpc import Reply
+from raftmeta.changing import Progress
 from raftmeta.identity import CATALOG_NAME, JOURNAL_NAME, Identity, MemberState, MetadataFolder
 from raftmeta.joining import Installer, Vote, is_of_use, keep_tail, lists_me, vote_after
 from raftmeta.journal import Journal
+from raftmeta.members import Member
 from raftmeta.snapshots import (
     HEAD_HEADER,
     SnapshotDesk,
     head_from_header,
     head_to_header,
 )
-from raftmeta.wire import Member, SnapshotHead, Status
+from raftmeta.wire import SnapshotHead, Status
 from tests.fakes.disk import SimulatedDisk, crash_points
 
 DATA = Path("/data")
@@ -265,6 +268,13 @@ class PretendedReplica:
             raise NotLeader()
         return 50
 
+    async def progress(self) -> list[Progress]:
+        """See Source."""
+        learner = Member(id="meta-4", raft="h:4", url="http://meta-4")
+        return [
+            Progress(member, member.id != "meta-4", 50, 0.0) for member in (*MEMBERS[1:], learner)
+        ]
+
     def forget_match(self, member_id: str) -> None:
         """See Source."""
         self.did.append(f"forgot {member_id}")
@@ -288,7 +298,10 @@ def desk(replica: PretendedReplica, directory: Path) -> SnapshotDesk:
         directory=directory,
         replica=replica,
         copy_to=copy_to,
+        members=lambda: MEMBERS,
         disk=SystemDisk(),
+        clock=SystemClock(),
+        program="test",
     )
 
 

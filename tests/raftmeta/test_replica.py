@@ -14,7 +14,7 @@ from raftmeta.commands import Done
 from raftmeta.journal import Journal
 from raftmeta.replica import Replica
 from raftmeta.settings import JournalSettings, RaftIdentity, RaftSettings
-from tests.raftmeta.replicas import SECRETS, RememberingMachine, Trio, eventually
+from tests.raftmeta.replicas import SECRETS, RememberingMachine, Trio, configuration, eventually
 
 
 @pytest.fixture
@@ -151,7 +151,8 @@ async def test_member_of_one_decides_alone(tmp_path):
     trio = Trio(tmp_path)
     members = {"meta-1": trio.members["meta-1"]}
     replica = Replica(
-        identity=RaftIdentity("meta-1", members, members["meta-1"], b"c" * 16),
+        identity=RaftIdentity("meta-1", members["meta-1"], b"c" * 16),
+        configuration=configuration(members),
         directory=tmp_path / "meta-1",
         machine=trio.machines["meta-1"],
         secrets=SECRETS,

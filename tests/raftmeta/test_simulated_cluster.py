@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.raftmeta.simulated_cluster import Cluster, chaos
+from tests.raftmeta.misfortunes import chaos
+from tests.raftmeta.simulated_cluster import Cluster
 
 SEEDS = int(os.environ.get("OSS_TEST_SIMULATED_SEEDS", "12"))
 

@@ -11,11 +11,12 @@ from pysyncobj.poller import PollPoller
 from ossd.clock import SystemClock, system_random
 from ossd.signing import ClusterSecrets
 from raftmeta.link_session import BadHandshake, Hello, LinkKeys, Session
+from raftmeta.membership import Membership
 from raftmeta.messages import AnyMessage, Append, Entry, KeepAlive, TermHeld
 from raftmeta.settings import RaftIdentity, RaftSettings
 from raftmeta.tcp_links import TcpLinks, split_address
 from raftmeta.transport import RaftTransport, Waker
-from tests.raftmeta.replicas import CLUSTER_ID, SECRETS, free_ports
+from tests.raftmeta.replicas import CLUSTER_ID, SECRETS, configuration, free_ports
 
 
 class End:
@@ -34,7 +35,8 @@ class End:
         self.up: set[str] = set()
         self.poller = PollPoller()
         self.links = TcpLinks(
-            identity=RaftIdentity(member, members, members[member], cluster_id),
+            identity=RaftIdentity(member, members[member], cluster_id),
+            membership=Membership(member, configuration(members)),
             secrets=secrets,
             settings=settings or RaftSettings(),
             monotonic_s=SystemClock().monotonic_s,
@@ -147,6 +149,18 @@ def test_members_between_two_passes_of_a_rotation_reach_each_other(members, befo
     until(lambda: one.up and two.up, one, two)
     one.links.close()
     two.links.close()
+
+
+def test_member_that_the_other_does_not_know_yet_reaches_it_all_the_same(members):
+    # m3 should connect, but its log ends before m1 was added.
+    (known, first), (_, second) = members.items()
+    settings = RaftSettings(dial_anyway_s=0.2)
+    newer = End(known, {known: first, "m3": second}, settings=settings)
+    older = End("m3", {"m3": second}, settings=settings)
+    until(lambda: newer.up and older.up, newer, older)
+    assert (newer.up, older.up) == ({"m3"}, {known})
+    for end in (newer, older):
+        end.links.close()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,8 +13,12 @@ import pytest
 
 from ossd.clock import system_random
 from ossd.signing import seal
-from raftmeta.commands import Done, PutAccessKey, RevokeAccessKey
+from raftmeta.catalog.soft import SoftState
+from raftmeta.commands import Done
+from raftmeta.credentials import PutAccessKey, RevokeAccessKey
+from raftmeta.queries import FrontendInfo
 from tests.frontend.harness import CATALOG_KEY, random_bytes, url
+from tests.frontend.rest.keys_at_hand import audited
 from tests.frontend.rest.serving import Api, run
 
 HELLO = b"hello world"
@@ -76,7 +81,7 @@ def test_put_answers_what_was_stored(tmp_path: Path) -> None:
     run(tmp_path, story)
 
 
-def test_versions_and_markers(tmp_path: Path) -> None:
+def test_versions_and_markers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def story(api: Api) -> None:
         for body in (b"one", b"two", b""):
             await api("PUT", "/objects/k", data=body)
@@ -90,8 +95,16 @@ def test_versions_and_markers(tmp_path: Path) -> None:
         assert (await api("GET", "/objects/k?version=4")).status == 404
         assert (await api("GET", "/objects/k?version=2")).body == b"two"
         back = await api("POST", "/objects/k?undelete=1")
-        assert back.json["version"] == 3
-        assert (await api("DELETE", "/objects/k?version=3")).status == 204
+        assert (back.json["version"], back.json["was_deleted"]) == (3, True)
+        again = await api("POST", "/objects/k?undelete=1")
+        assert again.json == {**back.json, "was_deleted": False}
+        assert (await api("POST", "/objects/none?undelete=1")).status == 404
+        with caplog.at_level(logging.INFO, "frontend.rest.objects"):
+            assert (await api("DELETE", "/objects/k?version=3")).status == 204
+        (said,) = [r for r in caplog.records if r.message == "version_removed"]
+        told = {name: vars(said)[name] for name in ("access_key", "bucket", "key", "version")}
+        assert told == {"access_key": "root", "bucket": "objects", "key": "k", "version": 3}
+        assert await audited(api) == []
         assert (await api("GET", "/objects/k")).body == b"two"
         assert (await api("GET", "/objects/k?version=3")).status == 404
         assert (await api("DELETE", "/objects/none")).status == 404
@@ -214,10 +227,12 @@ def test_declared_digests(tmp_path: Path) -> None:
         ({"Digest": f"SHA-256={wrong}"}, 400),
         ({"Digest": "SHA-256=abc"}, 400),
         ({"Digest": "nonsense"}, 400),
-        ({"Digest": "MD5=anything"}, 200),
+        ({"Digest": "MD5=anything"}, 400),
+        ({"Digest": "MD5=anything", "Content-Digest": f"sha-256=:{right}:"}, 200),
         ({"Content-Digest": f"sha-256=:{right}:"}, 200),
         ({"Repr-Digest": f"sha-512=:AAAA:, sha-256=:{right}:"}, 200),
         ({"Repr-Digest": f"sha-256=:{wrong}:"}, 400),
+        ({"Repr-Digest": "sha-512=:AAAA:"}, 400),
         ({"Content-Digest": f"sha-256={right}"}, 400),
     ]
 
@@ -275,7 +290,7 @@ def test_own_content_encoding_is_kept(tmp_path: Path) -> None:
 
 def test_methods_that_do_not_exist(tmp_path: Path) -> None:
     async def story(api: Api) -> None:
-        for method, path in (("PATCH", "/objects/k"), ("POST", "/objects/k"), ("PUT", "/buckets")):
+        for method, path in (("PATCH", "/objects/k"), ("POST", "/locate/k"), ("PUT", "/buckets")):
             answer = await api(method, path)
             assert answer.status == 405 and "GET" in answer.headers["Allow"]
         assert (await api("GET", "/nothing/here")).status == 404
@@ -314,7 +329,6 @@ def test_credentials_and_scopes(tmp_path: Path) -> None:
         ):
             assert (await api(method, path, auth=own)).status == 403, path
         await api.world.meta.propose(RevokeAccessKey(access_key="reader"), Done)
-        await api.world.store.cluster.refresh()  # any answer tells that keys have changed
         assert (await api("GET", "/objects/k", auth=own)).status == 401
 
     run(tmp_path, story)
@@ -395,5 +409,69 @@ def test_health_and_status(tmp_path: Path) -> None:
         found = (await api("GET", "/v1/cluster")).json
         assert [node["id"] for node in found["blobs"]] == api.world.nodes
         assert [node["state"] for node in found["metanodes"]] == ["down"] * 3
+        assert found["frontends"] == [{"id": "frontend-1", "state": "up"}]
+        other = FrontendInfo(
+            frontend="frontend-2", url="http://f2", health="down", last_heartbeat_ms_ago=9
+        )
+        api.world.meta_rpc.soft = SoftState(frontends=(other,))
+        assert (await api("GET", "/v1/cluster")).json["frontends"] == [
+            {
+                "id": "frontend-2",
+                "state": "down",
+                "url": "http://f2",
+                "last_heartbeat_ms_ago": 9,
+            },
+            {"id": "frontend-1", "state": "up"},
+        ]
+
+    run(tmp_path, story)
+
+
+def test_a_version_that_is_named_but_empty_changes_nothing(tmp_path: Path) -> None:
+    async def story(api: Api) -> None:
+        await api("PUT", "/objects/k", data=b"kept")
+        for method in ("GET", "DELETE"):
+            for named in ("version_id=", "version=", "version_id=&version=1"):
+                answer = await api(method, f"/objects/k?{named}")
+                assert (answer.status, answer.json["error"]["code"]) == (400, "InvalidArgument")
+        assert (await api("GET", "/objects/k")).body == b"kept"
+
+    run(tmp_path, story)
+
+
+def test_undelete_names_no_version(tmp_path: Path) -> None:
+    async def story(api: Api) -> None:
+        await api("PUT", "/objects/k", data=b"one")
+        await api("DELETE", "/objects/k")
+        for named in ("version=1", "version_id=abc"):
+            assert (await api("POST", f"/objects/k?undelete=1&{named}")).status == 400
+        assert (await api("GET", "/objects/k")).status == 404
+
+    run(tmp_path, story)
+
+
+def test_a_profile_that_is_wrong_or_said_twice_is_refused(tmp_path: Path) -> None:
+    async def story(api: Api) -> None:
+        for argument, header in (("x", "2+1"), ("2+1", "x"), ("2+1", "4+2")):
+            headers = {"X-Oss-Profile": header}
+            for path in ("/objects/k", "/buckets/some-bucket"):
+                answer = await api("PUT", f"{path}?profile={argument}", headers=headers, data=b"")
+                assert answer.status == 400, (path, argument, header)
+        same = await api("PUT", "/objects/k?profile=2%2B1", headers={"X-Oss-Profile": "2+1"})
+        assert same.status == 200
+        assert (await api("GET", "/buckets/some-bucket")).status == 404
+
+    run(tmp_path, story)
+
+
+def test_undelete_and_an_upload_do_not_go_together(tmp_path: Path) -> None:
+    async def story(api: Api) -> None:
+        await api("PUT", "/objects/k", data=b"x")
+        await api("DELETE", "/objects/k")
+        for name, value in (("Size", ""), ("Upload-Length", "1"), ("Digest", "SHA-256=x")):
+            refused = await api("POST", "/objects/k?undelete=1", headers={name: value})
+            assert refused.status == 400 and "takes no Digest and no Size" in str(refused.json)
+        assert (await api("GET", "/objects/k")).status == 404
+        assert (await api("POST", "/objects/k?undelete=1")).status == 200
 
     run(tmp_path, story)

@@ -7,11 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frontend.credentials import parse_authorization
-from frontend.rest import paths
-from frontend.rest.digests import declared_sha256, hash_of_name
-from frontend.rest.encoding import accepts_gzip
-from frontend.rest.etags import (
+from frontend.rest.versions import cursor, parse_cursor
+from frontend.serving.encoding import accepts_gzip
+from frontend.serving.etags import (
     evaluate,
     http_date,
     parse_date,
@@ -19,10 +17,12 @@ from frontend.rest.etags import (
     range_applies,
     write_conditions,
 )
-from frontend.rest.headers import user_metadata
-from frontend.rest.ranges import parse_range
-from frontend.rest.versions import cursor, parse_cursor
+from frontend.serving.ranges import parse_range
+from osscore import paths
+from osscore.digest_headers import declared_sha256, hash_of_name
 from osscore.errors import InvalidArgument, InvalidName, InvalidRange, StoreError
+from osscore.kept_headers import user_metadata
+from ossd.credentials import parse_authorization
 
 sizes = st.integers(0, 10_000)
 
@@ -90,6 +90,11 @@ def test_names_with_bad_escapes_are_refused() -> None:
 @given(st.integers(0, 4_000_000_000))
 def test_dates_round_trip(seconds: int) -> None:
     assert parse_date(http_date(seconds * 1000 + 999)) == seconds
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_a_digest_header_may_be_in_hex(digest: bytes) -> None:
+    assert declared_sha256({"Digest": f"SHA-256={digest.hex()}"}) == digest
 
 
 @given(st.binary(min_size=32, max_size=32))

@@ -18,13 +18,9 @@ from raftmeta.catalog.catalog import Catalog
 from raftmeta.catalog.soft import SoftState
 from raftmeta.commands import (
     AbortUpload,
-    AnyCommand,
-    AnyResult,
-    Batch,
     Collect,
     CreateBucket,
     DiskReport,
-    Entry,
     FormCluster,
     InlineBody,
     OpenSession,
@@ -34,7 +30,8 @@ from raftmeta.commands import (
     SessionOpened,
     StripesBody,
 )
-from raftmeta.queries import AnyAnswer, AnyQuery
+from raftmeta.entries import AnyCommand, AnyResult, Batch, Entry
+from raftmeta.questions import AnyAnswer, AnyQuery
 
 START_MS = 1_800_000_000_000
 GRACE_MS = 3_600_000
@@ -112,9 +109,12 @@ class Driver:
 
     def put_inline(self, key: str, data: bytes, bucket: str = "bucket") -> AnyResult:
         """A small object."""
+        return self.run(self.put_command(key, data, bucket))
+
+    def put_command(self, key: str, data: bytes, bucket: str = "bucket") -> PutObject:
+        """That stores a small object."""
         attributes = ObjectAttributes(size_bytes=len(data))
-        body = InlineBody(data=data)
-        return self.run(PutObject(bucket=bucket, key=key, attributes=attributes, body=body))
+        return PutObject(bucket=bucket, key=key, attributes=attributes, body=InlineBody(data=data))
 
     def new_id(self) -> StripeId:
         """A stripe id born now."""

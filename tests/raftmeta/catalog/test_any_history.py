@@ -2,28 +2,28 @@
 
 import shutil
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import invariant, rule
 
 from osscore.model import ObjectAttributes, ShardIdentity, StripeDraft
 from raftmeta.catalog.catalog import Catalog
 from raftmeta.commands import (
     AbortUpload,
-    AnyCommand,
-    AnyResult,
     BeginUpload,
     Collected,
     ConfirmTime,
     CopyBody,
     DeleteObject,
     DeleteVersion,
-    Entry,
+    Done,
     HoldManifest,
     InlineBody,
+    KeepChunk,
+    LinkChunks,
     MarkBad,
     MarkGood,
     ObjectDeleted,
@@ -39,36 +39,41 @@ from raftmeta.commands import (
     Undelete,
     UploadBody,
 )
-from raftmeta.queries import CountCatalog, FindObject, Found, ReadTrash, TrashRead
+from raftmeta.credentials import (
+    AuditNote,
+)
+from raftmeta.entries import AnyCommand, AnyResult, Entry
+from raftmeta.queries import (
+    ChunksListed,
+    CountCatalog,
+    FindObject,
+    Found,
+    ListChunks,
+    ReadTrash,
+    TrashRead,
+)
 from tests.raftmeta.catalog.harness import MINUTE_MS, TWO_ONE, Driver, refusal
+from tests.raftmeta.catalog.history_credentials import CredentialRules
+from tests.raftmeta.catalog.history_model import (
+    HOLDS,
+    KEYS,
+    PARENT,
+    UPLOADS,
+    Body,
+    Model,
+    seen_body,
+)
+from tests.raftmeta.catalog.history_moves import MovingRules
+from tests.raftmeta.catalog.history_pruning import PruningRules
+from tests.raftmeta.catalog.history_travel import TravelRules
 
-KEYS = ("a", "b", "c")
 CONTENTS = st.integers(1, 4)
 DISKS = st.permutations([1, 2, 3, 4]).map(lambda order: tuple(order[:3]))
 STATES = st.sampled_from([(0, 0, 0), (0, 0, 0), (0, 0, 0), (1, 0, 0), (0, 1, 0)])
-UPLOADS = (b"1" * 16, b"2" * 16)
-HOLDS = (b"8" * 16, b"9" * 16)
-
-Body = bytes | tuple[int, ...] | None  # inline, contents of the stripes, a marker
+NUMBERS = st.integers(0, 3)
 
 
-@dataclass
-class Model:
-    """What users should see: per key its versions by number, and what uploads have staged."""
-
-    versions: dict[str, dict[int, Body]] = field(default_factory=lambda: {k: {} for k in KEYS})
-    next_number: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KEYS, 1))
-    staged: dict[bytes, list[int]] = field(default_factory=dict)
-    hits: dict[bytes, list[tuple[int, int]]] = field(default_factory=dict)
-
-    def put(self, key: str, body: Body) -> int:
-        number = self.next_number[key]
-        self.next_number[key] += 1
-        self.versions[key][number] = body
-        return number
-
-
-class AnyHistory(RuleBasedStateMachine):
+class AnyHistory(PruningRules, CredentialRules, MovingRules, TravelRules):
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp())
@@ -77,15 +82,17 @@ class AnyHistory(RuleBasedStateMachine):
         self.model = Model()
         self.drafts: list[StripeDraft] = []
         self.answered: list[tuple[Entry, AnyResult]] = []
+        self.chunk_count = 1 << 64
 
-    def run_command(self, command: AnyCommand) -> AnyResult:
+    def run_command(self, command: AnyCommand, audit: AuditNote | None = None) -> AnyResult:
         self.driver.now_ms += 10
         entry = self.driver.next(command)  # may open a session, which is counted
+        entry = msgspec.structs.replace(entry, audit=audit)
         before = self.driver.ask(CountCatalog())
         result = self.driver.apply(entry)[0]
         if refusal(result) == "SessionExpired":
             self.driver.session = 0
-            return self.run_command(command)
+            return self.run_command(command, audit)
         if isinstance(result, Refused):
             assert self.driver.ask(CountCatalog()) == before, "a refusal changed something"
         self.answered.append((entry, result))
@@ -262,6 +269,112 @@ class AnyHistory(RuleBasedStateMachine):
         self.model.staged.pop(upload, None)
         self.model.hits.pop(upload, None)
 
+    # --- chunks, and finishing exactly once -----------------------------------------------------
+
+    @rule(restarts=st.booleans())
+    def begin_parent(self, restarts: bool) -> None:
+        begin = BeginUpload(
+            upload=PARENT, bucket="bucket", key=KEYS[0], ttl_ms=90 * MINUTE_MS, restarts=restarts
+        )
+        self._forget_finished_in_time()
+        assert self.run_command(begin) == Done()
+        if restarts:
+            self.model.finished = None
+
+    @rule(number=NUMBERS, contents=st.lists(CONTENTS, max_size=2), disks=DISKS, swap=st.booleans())
+    def keep_chunk(
+        self, number: int, contents: list[int], disks: tuple[int, ...], swap: bool
+    ) -> None:
+        self.chunk_count += 1
+        chunk = self.chunk_count.to_bytes(16, "big")
+        self.run_command(
+            BeginUpload(upload=chunk, bucket="bucket", key=KEYS[0], ttl_ms=90 * MINUTE_MS)
+        )
+        drafts = tuple(self.new_draft(content, disks, (0, 0, 0)) for content in contents)
+        if refusal(self.run_command(Stage(upload=chunk, position=0, append=drafts))):
+            return
+        kept = self.run_command(
+            KeepChunk(
+                upload=chunk,
+                parent=PARENT,
+                number=number,
+                size_bytes=1000 * len(contents),
+                sha256=bytes(32),
+                replaces=swap,
+            )
+        )
+        if kept == Done():
+            assert swap or number not in self.model.chunks
+            self.model.chunks[number] = (chunk, contents)
+        else:
+            assert refusal(kept) in ("ChunkAlreadyHeld", "NoSuchUpload", "Conflict")
+            assert refusal(kept) != "ChunkAlreadyHeld" or number in self.model.chunks
+
+    @rule(count=st.integers(1, 3))
+    def link_chunks(self, count: int) -> None:
+        numbers = sorted(self.model.chunks)[:count]
+        linked = self.run_command(
+            LinkChunks(
+                upload=PARENT,
+                position=len(self.model.linked),
+                chunks=tuple(self.model.chunks[number][0] for number in numbers),
+            )
+        )
+        if isinstance(linked, Staged):
+            for number in numbers:
+                self.model.linked += self.model.chunks.pop(number)[1]
+            assert linked.staged_bytes == 1000 * len(self.model.linked)
+        else:
+            assert refusal(linked) == "NoSuchUpload"
+
+    @rule(inline=st.booleans())
+    def finish_parent(self, inline: bool) -> None:
+        self._forget_finished_in_time()
+        body = InlineBody(data=b"xyz") if inline else UploadBody(upload=PARENT)
+        size_bytes = 3 if inline else 1000 * len(self.model.linked)
+        result = self.run_command(
+            PutObject(
+                bucket="bucket",
+                key=KEYS[0],
+                attributes=ObjectAttributes(size_bytes=size_bytes),
+                body=body,
+                finishes=PARENT,
+            )
+        )
+        if self.model.finished is not None:
+            assert result == self.model.finished
+        elif isinstance(result, ObjectPut):
+            assert result.number == self.model.put(
+                KEYS[0], b"xyz" if inline else tuple(self.model.linked)
+            )
+            self.model.finished = result
+            self.model.finished_until_ms = self.driver.now_ms + 90 * MINUTE_MS
+            self._forget_parent()
+        else:
+            assert refusal(result) == "NoSuchUpload"
+
+    @rule()
+    def abort_parent(self) -> None:
+        self.run_command(AbortUpload(upload=PARENT))
+        self._forget_parent()
+
+    def _forget_finished_in_time(self) -> None:
+        if self.driver.now_ms >= self.model.finished_until_ms:
+            self.model.finished = None
+
+    def _forget_parent(self) -> None:
+        self.model.chunks.clear()
+        self.model.linked.clear()
+
+    @rule()
+    def look_at_the_chunks(self) -> None:
+        listed = self.driver.ask(ListChunks(upload=PARENT))
+        if isinstance(listed, ChunksListed):
+            found = {chunk.number: chunk.upload for chunk in listed.chunks}
+            assert found == {number: held[0] for number, held in self.model.chunks.items()}
+        else:
+            assert refusal(listed) == "NoSuchUpload"
+
     # --- damage, disks, time ------------------------------------------------------------------
 
     @rule(pick=st.integers(0, 1000), index=st.integers(0, 2), good=st.booleans())
@@ -309,6 +422,16 @@ class AnyHistory(RuleBasedStateMachine):
             )
             if asked.fetchone() is None:
                 self._forget(upload)
+        asked = self.driver.catalog._writer.execute(
+            "SELECT (SELECT COUNT(*) FROM uploads WHERE upload = ?1),"
+            " (SELECT COUNT(*) FROM finished_uploads WHERE upload = ?1)",
+            (PARENT,),
+        )
+        is_open, is_finished = asked.fetchone()
+        if not is_open:
+            self._forget_parent()
+        if not is_finished:
+            self.model.finished = None
 
     @rule(disk=st.integers(1, 4))
     def empty_trash(self, disk: int) -> None:
@@ -365,14 +488,6 @@ class AnyHistory(RuleBasedStateMachine):
         replayed.close()
         self.driver.catalog.close()
         shutil.rmtree(self.directory)
-
-
-def seen_body(found: Found) -> Body:
-    if found.version.is_marker:
-        return None
-    if found.inline is not None:
-        return found.inline
-    return tuple(segment.stripe.stored_crc for segment in found.segments)
 
 
 TestAnyHistory = AnyHistory.TestCase

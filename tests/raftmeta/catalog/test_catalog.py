@@ -15,7 +15,8 @@ from ossd.disk import SystemFile
 from raftmeta.catalog import schema
 from raftmeta.catalog.catalog import Catalog
 from raftmeta.catalog.soft import SoftState
-from raftmeta.commands import Batch, DeleteVersion
+from raftmeta.commands import DeleteVersion
+from raftmeta.entries import Batch
 from raftmeta.queries import (
     CatalogCounted,
     CountCatalog,

@@ -14,8 +14,6 @@ from osscore.model import ObjectAttributes, Profile, ShardIdentity, Slot, Stripe
 from osscore.names import StripeId
 from raftmeta.commands import (
     AbortUpload,
-    AnyCommand,
-    Batch,
     BeginUpload,
     Collect,
     Conditions,
@@ -26,24 +24,47 @@ from raftmeta.commands import (
     DeleteObject,
     DeleteVersion,
     DiskReport,
-    Entry,
     FormCluster,
     HoldManifest,
     InlineBody,
+    KeepChunk,
+    LinkChunks,
     MarkBad,
     MarkGood,
     OpenSession,
-    PutAccessKey,
+    PruneVersions,
     PutObject,
     RegisterNode,
-    RevokeAccessKey,
+    SealUpload,
     SetDiskState,
+    SetKeepVersions,
+    SetQuota,
     Stage,
     StripeQuestion,
     StripesBody,
     TrashDone,
     Undelete,
     UploadBody,
+    UploadPlan,
+)
+from raftmeta.credentials import (
+    AuditNote,
+    ChangeAccessKey,
+    NoteAudit,
+    PutAccessKey,
+    RevokeAccessKey,
+    RevokeTokens,
+    RotateAccessKey,
+    RotateSigningKey,
+    SetSystemToken,
+)
+from raftmeta.entries import AnyCommand, Batch, Entry
+from raftmeta.generations import AdoptGeneration, BeginGeneration, ConfirmCensus
+from raftmeta.healing import DrainDisk, JudgeDisk, PauseWork
+from raftmeta.members import Member, SetMembers
+from raftmeta.moving import CloseTasks, MoveSlot, OpenTasks, TaskDraft
+from raftmeta.timetravel import (
+    RestoreObject,
 )
 
 GOLDEN = Path(__file__).with_name("command_bytes.txt")
@@ -91,7 +112,51 @@ COMMANDS: dict[str, AnyCommand] = {
     ),
     "DeleteVersion": DeleteVersion(bucket="bucket", key="k", number=2, version_id="v"),
     "Undelete": Undelete(bucket="bucket", key="k"),
+    "Undelete since": Undelete(bucket="bucket", key="k", since_ms=5, until_ms=6, markers_max=7),
+    "RestoreObject": RestoreObject(bucket="bucket", key="k", at_ms=5, began_ms=6),
+    "SetKeepVersions": SetKeepVersions(bucket="bucket", keep_versions=5),
+    "PruneVersions": PruneVersions(bucket="bucket", key="k", keep=5, rows_max=100),
+    "PruneVersions as the bucket asks": PruneVersions(bucket="bucket", key="k"),
     "BeginUpload": BeginUpload(upload=UPLOAD, bucket="bucket", key="k", ttl_ms=1000),
+    "BeginUpload planned": BeginUpload(
+        upload=UPLOAD,
+        bucket="bucket",
+        key="k",
+        ttl_ms=1000,
+        plan=UploadPlan(
+            owner="A",
+            size_bytes=5,
+            sha256=bytes(32),
+            profile=Profile(4, 2),
+            content={"a": "b"},
+            user={"c": "d"},
+        ),
+        restarts=True,
+    ),
+    "BeginUpload owned": BeginUpload(
+        upload=UPLOAD,
+        bucket="bucket",
+        key="k",
+        ttl_ms=1000,
+        plan=UploadPlan(owner="A", owner_since_ms=7, is_declared=True),
+    ),
+    "SealUpload": SealUpload(upload=UPLOAD, size_bytes=5, sha256=bytes(32), ttl_ms=1000),
+    "KeepChunk": KeepChunk(
+        upload=UPLOAD,
+        parent=bytes(16),
+        number=3,
+        size_bytes=5,
+        sha256=bytes(32),
+        replaces=True,
+    ),
+    "LinkChunks": LinkChunks(upload=UPLOAD, position=2, chunks=(bytes(16),)),
+    "PutObject finishing": PutObject(
+        bucket="bucket",
+        key="k",
+        attributes=ATTRIBUTES,
+        body=UploadBody(upload=UPLOAD),
+        finishes=UPLOAD,
+    ),
     "Stage": Stage(
         upload=UPLOAD,
         position=2,
@@ -111,8 +176,16 @@ COMMANDS: dict[str, AnyCommand] = {
     "MarkBad": MarkBad(identity=IDENTITY, disk=2),
     "MarkGood": MarkGood(identity=IDENTITY, disk=2),
     "Collect": Collect(grace_ms=60000, rows_max=100),
+    "SetQuota": SetQuota(bucket="bucket", size_bytes=10**9, versions=0),
+    "OpenTasks": OpenTasks(tasks=(TaskDraft(7, 1, 0, 2, 4, "repair"),)),
+    "MoveSlot": MoveSlot(task=3),
+    "CloseTasks": CloseTasks(tasks=(3, 4)),
+    "JudgeDisk": JudgeDisk(disk=3, is_lost=True),
+    "DrainDisk": DrainDisk(disk=3, drains=True),
+    "PauseWork": PauseWork(work="repair", paused=True),
     "TrashDone": TrashDone(disk=1, rows=(1, 2)),
     "ConfirmTime": ConfirmTime(),
+    "SetMembers": SetMembers(members=(Member(id="meta-1", raft="h:1", url="http://h:2"),)),
     "PutAccessKey": PutAccessKey(
         access_key="A",
         secret_sealed=b"s",
@@ -121,7 +194,25 @@ COMMANDS: dict[str, AnyCommand] = {
         expires_at_ms=5,
         note="n",
     ),
+    "PutAccessKey limited": PutAccessKey(
+        access_key="A",
+        secret_sealed=b"s",
+        scopes=("upload",),
+        prefixes=("p/",),
+        must_be_new=True,
+    ),
+    "ChangeAccessKey": ChangeAccessKey(access_key="A", prefixes=(), disabled=True),
+    "RotateAccessKey": RotateAccessKey(access_key="A", secret_sealed=b"s", overlap_ms=5),
     "RevokeAccessKey": RevokeAccessKey(access_key="A"),
+    "SetSystemToken": SetSystemToken(digest=b"d"),
+    "RotateSigningKey": RotateSigningKey(
+        kid="k", secret_sealed=b"s", overlap_ms=5, only_if_none=True
+    ),
+    "RevokeTokens": RevokeTokens(jtis=("j",)),
+    "NoteAudit": NoteAudit(),
+    "BeginGeneration": BeginGeneration(generation=2),
+    "ConfirmCensus": ConfirmCensus(disk=1, generation=2),
+    "AdoptGeneration": AdoptGeneration(generation=2, force=True),
 }
 
 
@@ -142,12 +233,21 @@ def test_old_bytes_are_still_read(name: str) -> None:
 
 
 def test_the_entry_keeps_its_bytes() -> None:
+    note = AuditNote(
+        actor="A", action="key.revoke", target="B", detail="d", request_id="r", source="::1"
+    )
+    entries = (Entry(1, 2, OpenSession()), Entry(3, 4, RevokeAccessKey(access_key="B"), 5, note))
+    batch = Batch(time_ms=1_800_000_000_000, entries=entries)
+    assert msgspec.msgpack.encode(batch) == golden()["Batch audited"]
+    assert msgspec.msgpack.decode(golden()["Batch audited"], type=Batch) == batch
+
+
+def test_entries_from_before_there_was_an_audit_are_still_read() -> None:
     entries = (Entry(1, 2, OpenSession()), Entry(3, 4, AbortUpload(upload=b"u"), 5))
     batch = Batch(time_ms=1_800_000_000_000, entries=entries)
-    assert msgspec.msgpack.encode(batch) == golden()["Batch"]
     assert msgspec.msgpack.decode(golden()["Batch"], type=Batch) == batch
 
 
 def test_every_command_has_golden_bytes() -> None:
     assert {type(command) for command in COMMANDS.values()} == set(get_args(AnyCommand))
-    assert set(golden()) == {*COMMANDS, "Batch"}
+    assert set(golden()) == {*COMMANDS, "Batch", "Batch audited"}

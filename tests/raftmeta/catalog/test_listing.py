@@ -4,11 +4,12 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osscore.model import ShardIdentity
+from osscore.model import ObjectAttributes, ShardIdentity
 from raftmeta.catalog import query_listing, query_objects, schema
 from raftmeta.commands import (
     AbortUpload,
@@ -16,34 +17,67 @@ from raftmeta.commands import (
     CreateBucket,
     DeleteObject,
     DeleteVersion,
+    KeepChunk,
+    LinkChunks,
     MarkBad,
     MarkGood,
+    PruneVersions,
+    PutObject,
+    SetKeepVersions,
     Stage,
     StripeQuestion,
     TrashDone,
     Undelete,
+    UploadBody,
+)
+from raftmeta.credentials import (
+    AuditNote,
+    ChangeAccessKey,
+    CheckToken,
+    FindAccessKey,
+    FindSigningKeys,
+    FindSystemToken,
+    ListAccessKeys,
+    ListAudit,
+    PutAccessKey,
+    RevokeAccessKey,
+    RevokeTokens,
+    RotateAccessKey,
+    RotateSigningKey,
+    SetSystemToken,
 )
 from raftmeta.queries import (
-    AnyQuery,
     BucketsListed,
     CountCatalog,
     ExpectedSlots,
-    FindAccessKey,
     FindDigest,
     FindObject,
+    FindOwners,
+    FindPrunable,
     FindUnwanted,
+    FindUpload,
     Found,
     GetBucket,
     GetCluster,
     ListBuckets,
+    ListChunks,
     ListObjects,
+    ListStripes,
     ListVersions,
     ObjectsListed,
     ReadSegments,
     ReadTrash,
     VersionsListed,
 )
-from tests.raftmeta.catalog.harness import TWO_ONE, Driver, refusal
+from raftmeta.questions import AnyQuery
+from raftmeta.scanning import ListInline
+from raftmeta.timetravel import (
+    FindChanges,
+    FindDeleted,
+    ListObjectsAt,
+    RestoreObject,
+)
+from tests.raftmeta.catalog.harness import GRACE_MS, TWO_ONE, Driver, refusal
 
 KEYS = [
     "a",
@@ -263,6 +297,7 @@ def test_every_question_seeks_an_index(tmp_path: Path) -> None:
     driver = Driver(tmp_path / "catalog.sqlite")
     exercise(driver)
     driver.put("q", driver.draft(7))
+    driver.run(BeginUpload(upload=b"u" * 16, bucket="bucket", key="u", ttl_ms=GRACE_MS))
     found = driver.ask(FindObject(bucket="bucket", key="q"))
     assert isinstance(found, Found)
     seen: set[str] = set()
@@ -294,25 +329,58 @@ def questions(found: Found) -> list[AnyQuery]:
         ListObjects(bucket="bucket", prefix="q", delimiter="/", after="a"),
         ListVersions(bucket="bucket", prefix="q", after_key="a", after_number=7),
         GetBucket(bucket="bucket"),
+        FindObject(**of_q, at_ms=version.created_at_ms),
+        FindObject(**of_q, at_ms=version.created_at_ms + 10**9),
+        ListObjectsAt(bucket="bucket", at_ms=version.created_at_ms, prefix="q", after="a"),
+        ListObjectsAt(bucket="bucket", at_ms=version.created_at_ms, delimiter="/"),
+        FindChanges(bucket="bucket", at_ms=version.created_at_ms - 1, after_key="a"),
+        FindDeleted(bucket="bucket", since_ms=1, prefix="q"),
+        FindPrunable(bucket="bucket", keep=1, prefix="a"),
+        FindPrunable(bucket="bucket", keep=1, after_key="a"),
+        FindPrunable(bucket="bucket", keep=1, key="q"),
+        FindPrunable(bucket="bucket"),
+        ListStripes(after_row=1),
+        ListInline(after_id=1),
+        ListInline(bucket="bucket", prefix="q"),
+        ListStripes(bucket="bucket", prefix="q"),
+        FindOwners(row=found.segments[0].stripe.row),
         FindDigest(sha256=bytes(32)),
         FindAccessKey(access_key="ROOT"),
+        ListAccessKeys(after="A"),
+        ListAccessKeys(access_key="ROOT"),
+        FindSystemToken(),
+        FindSigningKeys(),
+        CheckToken(kid="k", jti="j"),
+        ListAudit(),
+        ListAudit(newest_first=True, after=5, actor="x"),
         ReadTrash(disk=1),
         FindUnwanted(disk=1, grace_ms=0, identities=(identity, ShardIdentity(bytes(16), 0, 0))),
+        FindUnwanted(disk=1, grace_ms=0, identities=(identity,), tells_shared=True),
         ExpectedSlots(disk=1, after_row=1),
         GetCluster(),
         CountCatalog(),
+        FindUpload(upload=b"u" * 16),
+        ListChunks(upload=b"u" * 16),
     ]
 
 
-# Read whole on purpose: a row a node or disk, the lowest graves, single values, and the
-# index that holds nothing but damaged stripes.
+# Read whole on purpose: a row a node or disk, the lowest graves, single values, the index
+# that holds nothing but damaged stripes, and what is said beside it.
 SMALL_TABLES = (
     "SELECT disk, node, state FROM disks",
     "SELECT manifest FROM graveyard",
+    "SELECT family FROM ended_families",
     "SELECT node, url, zone FROM nodes",
     "SELECT node, disk, uuid, state, capacity_bytes FROM disks",
     "SELECT name, value FROM meta",
     "SELECT missing_count, COUNT(*) FROM stripes",
+    # Until the first key that may everything; only when one is changed.
+    "SELECT 1 FROM access_keys WHERE disabled = 0",
+    # SIGNING_KEYS_MAX rows.
+    "SELECT kid, secret_sealed, created_at_ms, retires_at_ms FROM signing_keys WHERE retires",
+    "SELECT COUNT(*), COALESCE(SUM(kid",
+    "UPDATE signing_keys",
+    "DELETE FROM signing_keys",
 )
 
 
@@ -323,6 +391,7 @@ def exercise(driver: Driver) -> None:
     driver.put("b", driver.draft(1))
     driver.put_inline("a", b"x")
     driver.run(DeleteObject(bucket="bucket", key="a"))
+    driver.run(RestoreObject(bucket="bucket", key="a", at_ms=driver.now_ms - 20, began_ms=1 << 45))
     driver.run(Undelete(bucket="bucket", key="a"))
     identity = ShardIdentity(draft.stripe, 0, 0)
     driver.run(MarkBad(identity=identity, disk=1))
@@ -334,14 +403,56 @@ def exercise(driver: Driver) -> None:
         )
         driver.run(Stage(upload=upload, position=0, ask=(question,), append=(driver.draft(2),)))
     driver.run(AbortUpload(upload=b"1" * 16))
+    exercise_chunks(driver)
+    admin = PutAccessKey(access_key="A", secret_sealed=b"s", scopes=("admin",))
+    for command in (
+        admin,
+        ChangeAccessKey(access_key="A", note="n", disabled=True),
+        RotateAccessKey(access_key="A", secret_sealed=b"t", overlap_ms=5),
+        RevokeAccessKey(access_key="A"),
+        RevokeAccessKey(access_key="ROOT"),
+        SetSystemToken(digest=bytes(32)),
+        RotateSigningKey(kid="j", secret_sealed=b"s", only_if_none=True),
+        RotateSigningKey(kid="k", secret_sealed=b"s"),
+        RevokeTokens(jtis=("i",)),
+    ):
+        audited = driver.next(command)
+        note = AuditNote(actor="ROOT", action="exercise")
+        driver.apply(msgspec.structs.replace(audited, audit=note))
     for key, number in (("a", 1), ("a", 2), ("b", 1)):
         driver.run(DeleteVersion(bucket="bucket", key=key, number=number))
     driver.run(DeleteVersion(bucket="bucket", key="a", version_id="0" * 16))
+    driver.run(SetKeepVersions(bucket="bucket", keep_versions=1))
+    driver.run(PruneVersions(bucket="bucket", key="c"))
+    driver.put("d", driver.draft(5))
+    driver.put("d", driver.draft(6))
+    driver.run(PruneVersions(bucket="bucket", key="d", keep=1))
     driver.pass_time(3 * 3_600_000, idle=True)
     driver.collect()
     driver.collect()
     driver.session = 0
     driver.run(TrashDone(disk=1, rows=(1, 2)))
+
+
+def exercise_chunks(driver: Driver) -> None:
+    parent = b"3" * 16
+    driver.run(BeginUpload(upload=parent, bucket="bucket", key="d", ttl_ms=1000))
+    for number in range(3):
+        chunk = number.to_bytes(16, "big")
+        driver.run(BeginUpload(upload=chunk, bucket="bucket", key="d", ttl_ms=1000))
+        kept = KeepChunk(upload=chunk, parent=parent, number=number, size_bytes=0, sha256=b"")
+        driver.run(kept)
+    driver.run(LinkChunks(upload=parent, position=0, chunks=(bytes(16),)))
+    for _ in range(2):
+        driver.run(
+            PutObject(
+                bucket="bucket",
+                key="d",
+                attributes=ObjectAttributes(size_bytes=0),
+                body=UploadBody(upload=parent),
+                finishes=parent,
+            )
+        )
 
 
 def assert_seeks(path: Path, sql: str, argument_count: int) -> None:

@@ -10,12 +10,13 @@ from raftmeta.commands import (
     DiskReport,
     Done,
     NodeRegistered,
-    PutAccessKey,
     RegisterNode,
-    RevokeAccessKey,
     SetDiskState,
 )
-from raftmeta.queries import AccessKeyFound, ClusterDescribed, FindAccessKey, GetCluster
+from raftmeta.credentials import AccessKeyFound, FindAccessKey, PutAccessKey, RevokeAccessKey
+from raftmeta.healing import JudgeDisk
+from raftmeta.queries import ClusterDescribed, GetCluster
+from raftmeta.upkeep import DiskCensus
 from tests.raftmeta.catalog.harness import (
     CLUSTER,
     MINUTE_MS,
@@ -88,7 +89,7 @@ def test_a_disk_of_another_cluster_is_refused(driver: Driver) -> None:
 def test_a_disk_moves_with_the_node_that_registers_it(driver: Driver) -> None:
     assert register(driver, 1, epoch=1, node="blob-2").granted[0].disk == 1
     by_node = {node.node: [disk.disk for disk in node.disks] for node in cluster(driver).nodes}
-    assert by_node == {"blob-1": [], "blob-2": [1, 2], "blob-3": [3]}
+    assert by_node == {"blob-2": [1, 2], "blob-3": [3]}
 
 
 def test_a_disk_is_removed_only_without_slots_and_for_good(driver: Driver) -> None:
@@ -100,6 +101,40 @@ def test_a_disk_is_removed_only_without_slots_and_for_good(driver: Driver) -> No
     assert register(driver, 9, epoch=1).granted == ()
 
 
+def state_of(driver: Driver, disk: int) -> str:
+    heard = SoftState(nodes={"blob-1": NodeSoft("", "up", 0)})
+    return next(d.state for n in cluster(driver, heard).nodes for d in n.disks if d.disk == disk)
+
+
+def test_a_disk_that_was_lost_is_again_what_it_was(driver: Driver) -> None:
+    for epoch, state in enumerate(("in", "draining"), 1):
+        driver.run(SetDiskState(disk=1, state=state))
+        for _ in range(2):
+            assert driver.run(JudgeDisk(disk=1, is_lost=True)) == Done()
+            assert state_of(driver, 1) == "lost"
+        register(driver, 1, epoch=epoch)  # its daemon started: that alone is no judgement
+        assert state_of(driver, 1) == "lost"
+        for _ in range(2):
+            assert driver.run(JudgeDisk(disk=1, is_lost=False)) == Done()
+            assert state_of(driver, 1) == state
+
+
+def test_a_disk_whose_drain_was_cancelled_does_not_drain_when_it_is_back(driver: Driver) -> None:
+    for state in ("draining", "in"):
+        driver.run(SetDiskState(disk=1, state=state))
+    driver.run(JudgeDisk(disk=1, is_lost=True))
+    driver.run(JudgeDisk(disk=1, is_lost=False))
+    assert state_of(driver, 1) == "in"
+
+
+def test_nothing_brings_a_removed_disk_back(driver: Driver) -> None:
+    driver.run(SetDiskState(disk=1, state="removed"))
+    for is_lost in (True, False):
+        assert driver.run(JudgeDisk(disk=1, is_lost=is_lost)) == Done()
+        assert state_of(driver, 1) == "removed"
+    assert refusal(driver.run(JudgeDisk(disk=99, is_lost=True))) == "NoSuchNode"
+
+
 @pytest.mark.parametrize(
     ("disk", "state", "code"), [(99, "in", "NoSuchNode"), (1, "gone", "InvalidArgument")]
 )
@@ -108,7 +143,10 @@ def test_disk_state_refusals(driver: Driver, disk: int, state: str, code: str) -
 
 
 def test_heartbeats_are_merged_into_the_description(driver: Driver) -> None:
-    disk = DiskSoft(capacity_bytes=5, free_bytes=4, writable=False, problem="full")
+    census = DiskCensus(
+        generation=1, begun_at_ms=1, finished_at_ms=2, expected=5, present=4, missing=1
+    )
+    disk = DiskSoft(capacity_bytes=5, free_bytes=4, writable=False, problem="full", census=census)
     soft = SoftState(
         nodes={"blob-2": NodeSoft("http://new", "suspect", 700, {disk_uuid(2): disk})},
         admits_writes=False,
@@ -119,6 +157,7 @@ def test_heartbeats_are_merged_into_the_description(driver: Driver) -> None:
     assert (silent.disks[0].writable, silent.disks[0].free_bytes) == (False, 0)
     assert (heard.health, heard.url, heard.last_heartbeat_ms_ago) == ("suspect", "http://new", 700)
     assert (heard.disks[0].free_bytes, heard.disks[0].problem) == (4, "full")
+    assert (silent.disks[0].census, heard.disks[0].census) == (None, census)
     assert (described.admits_writes, described.cluster_id) == (False, CLUSTER)
 
 

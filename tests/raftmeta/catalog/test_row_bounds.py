@@ -11,16 +11,18 @@ import pytest
 
 from osscore.model import ObjectAttributes
 from raftmeta.admission import ROWS_MAX, rows_of
+from raftmeta.catalog.apply_credentials import REVOKED_AT_ONCE, SIGNING_KEYS_MAX
 from raftmeta.catalog.apply_objects import MARKERS_AT_ONCE
 from raftmeta.catalog.apply_uploads import RESERVED_MAX
 from raftmeta.catalog.manifests import SEGMENTS_AT_ONCE
+from raftmeta.catalog.removed import RUNS_KEPT
 from raftmeta.commands import (
     AbortUpload,
-    AnyCommand,
     BeginUpload,
     DeleteObject,
     DeleteVersion,
     HoldManifest,
+    PruneVersions,
     PutObject,
     Refused,
     Stage,
@@ -30,7 +32,12 @@ from raftmeta.commands import (
     Undelete,
     UploadBody,
 )
+from raftmeta.credentials import RevokeTokens, RotateSigningKey
+from raftmeta.entries import AnyCommand
 from raftmeta.queries import FindObject, Found, ReadTrash, TrashRead
+from raftmeta.timetravel import (
+    RestoreObject,
+)
 from tests.raftmeta.catalog.harness import GRACE_MS, TWO_ONE, Driver
 
 UPLOAD = b"u" * 16
@@ -122,12 +129,54 @@ def of_many_markers(driver: Driver) -> AnyCommand:
     return Undelete(bucket="bucket", key="k")
 
 
+def of_a_full_memory(driver: Driver) -> AnyCommand:
+    driver.put_inline("k", b"x")
+    for _ in range(RUNS_KEPT + 2):
+        driver.put_inline("k", b"x")
+        driver.run(DeleteObject(bucket="bucket", key="k"))
+        driver.run(Undelete(bucket="bucket", key="k"))
+    for _ in range(7):
+        driver.run(DeleteObject(bucket="bucket", key="k"))
+    return Undelete(bucket="bucket", key="k", markers_max=5)
+
+
+def of_a_restore(driver: Driver) -> AnyCommand:
+    driver.put("k", driver.draft(1), driver.draft(2))
+    at_ms = driver.catalog.head.catalog_time_ms
+    driver.put_inline("k", b"x")
+    return RestoreObject(bucket="bucket", key="k", at_ms=at_ms, began_ms=1 << 45)
+
+
+def of_many_versions(driver: Driver) -> AnyCommand:
+    for number in range(400):
+        driver.put("k", driver.draft(2 * number), driver.draft(2 * number + 1))
+    of_a_removal(driver)
+    driver.put_inline("k", b"x")
+    return PruneVersions(bucket="bucket", key="k", keep=1, rows_max=10_000)
+
+
+def of_a_long_version(driver: Driver) -> AnyCommand:
+    of_a_removal(driver)
+    driver.put_inline("k", b"x")
+    return PruneVersions(bucket="bucket", key="k", keep=1, rows_max=1)
+
+
 def of_emptied_trash(driver: Driver) -> AnyCommand:
     for number in range(100):
         driver.put(f"k{number}", driver.draft(1))
     trash = driver.ask(ReadTrash(disk=1))
     assert isinstance(trash, TrashRead) and len(trash.rows) == 99
     return TrashDone(disk=1, rows=tuple(row.row for row in trash.rows))
+
+
+def of_revoked_tokens(driver: Driver) -> AnyCommand:
+    return RevokeTokens(jtis=tuple(f"j{number}" for number in range(REVOKED_AT_ONCE)))
+
+
+def of_a_rotation(driver: Driver) -> AnyCommand:
+    for number in range(SIGNING_KEYS_MAX):
+        driver.run(RotateSigningKey(kid=f"k{number}", secret_sealed=b"s", overlap_ms=1000))
+    return RotateSigningKey(kid="k", secret_sealed=b"s")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +190,13 @@ def of_emptied_trash(driver: Driver) -> AnyCommand:
         of_a_removal,
         of_a_last_hold,
         of_many_markers,
+        of_a_full_memory,
+        of_a_restore,
+        of_many_versions,
+        of_a_long_version,
         of_emptied_trash,
+        of_revoked_tokens,
+        of_a_rotation,
     ],
 )
 def test_a_command_writes_no_more_rows_than_it_was_admitted_for(

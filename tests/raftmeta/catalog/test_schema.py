@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from raftmeta.catalog import schema
+from raftmeta.catalog import schema, steps
 from raftmeta.catalog.catalog import Catalog
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-GOLDEN = "7344df1b00c7030be2ad51913dec6c740d9cc1182c72bc311d169f9dadc8d0f4"
+GOLDEN = "7c3d2e9c0bd70a710c410dcc6606c4d02a3c64f1be0dea4bfbaa0cd9cadee9f8"
 PRAGMAS = {"page_size": 4096, "auto_vacuum": 2, "journal_mode": "wal", "encoding": "UTF-8"}
 
 
@@ -31,11 +31,11 @@ def version(db: sqlite3.Connection) -> int:
 
 
 def test_a_new_file_has_the_schema_of_the_format_description(tmp_path: Path) -> None:
-    """If you mean to change it: a step in STEPS, SCHEMA_VERSION, docs/formats/catalog.md."""
+    """If you mean to change it: a step in STEPS, docs/formats/catalog.md."""
     db = schema.open_writer(tmp_path / "catalog.sqlite")
     found = {name: db.execute(f"PRAGMA {name}").fetchone()[0] for name in PRAGMAS}
-    assert (found, version(db)) == (PRAGMAS, schema.SCHEMA_VERSION)
-    assert len(schema.STEPS) == schema.SCHEMA_VERSION
+    assert (found, version(db)) == (PRAGMAS, steps.SCHEMA_VERSION)
+    assert len(steps.STEPS) == steps.SCHEMA_VERSION
     assert hashlib.sha256(repr(objects(db)).encode()).hexdigest() == GOLDEN
 
 
@@ -57,18 +57,18 @@ def file_with_a_session(path: Path) -> sqlite3.Connection:
 
 def test_a_step_takes_an_older_file_along_with_its_rows(tmp_path: Path) -> None:
     db = file_with_a_session(tmp_path / "catalog.sqlite")
-    schema.migrate(db, (*schema.STEPS, add_note))
-    assert version(db) == schema.SCHEMA_VERSION + 1
+    schema.migrate(db, (*steps.STEPS, add_note))
+    assert version(db) == steps.SCHEMA_VERSION + 1
     assert db.execute("SELECT * FROM sessions").fetchall() == [(7, 1, 0, 0, "kept")]
-    schema.migrate(db, (*schema.STEPS, add_note))  # taken already
+    schema.migrate(db, (*steps.STEPS, add_note))  # taken already
 
 
 def test_a_step_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     db = file_with_a_session(tmp_path / "catalog.sqlite")
     before = objects(db)
     with pytest.raises(ZeroDivisionError):
-        schema.migrate(db, (*schema.STEPS, add_note_and_fail))
-    assert (objects(db), version(db), db.in_transaction) == (before, schema.SCHEMA_VERSION, False)
+        schema.migrate(db, (*steps.STEPS, add_note_and_fail))
+    assert (objects(db), version(db), db.in_transaction) == (before, steps.SCHEMA_VERSION, False)
     assert db.execute("SELECT * FROM sessions").fetchall() == [(7, 1, 0, 0)]
 
 
@@ -86,7 +86,7 @@ def test_tables_are_made_all_or_none(tmp_path: Path, failing_at: int) -> None:
 
     db.set_authorizer(deny)
     with pytest.raises(sqlite3.DatabaseError, match=r"not authorized|prohibited"):
-        schema.migrate(db, schema.STEPS)
+        schema.migrate(db, steps.STEPS)
     db.close()
     db = schema._connect(path)
     assert (objects(db), version(db)) == ([], 0)

@@ -12,13 +12,13 @@ from raftmeta.commands import (
     ConfirmTime,
     CreateBucket,
     Done,
-    Entry,
     InlineBody,
     ObjectPut,
     OpenSession,
     PutObject,
     SessionOpened,
 )
+from raftmeta.entries import Entry
 from raftmeta.queries import CatalogCounted, CountCatalog
 from tests.raftmeta.catalog.harness import MINUTE_MS, Driver, refusal
 

@@ -1,0 +1,5 @@
+"""What every test stands on."""
+
+from tests.fakes import syntax
+
+syntax.leave_undisturbed()

@@ -1,0 +1,1 @@
+"""Metanodes come and go under writers: real processes, killed leaders, nothing lost or twice."""

@@ -1,0 +1,366 @@
+"""No living stripe ever loses a shard to collection, and nothing is left behind for ever.
+
+The real catalog beside disks that are plain sets, and every actor as slow and as forgetful as
+it may be: writers whose commit comes late or never, targets that die between the shard and
+`MoveSlot`, orders to delete that are obeyed long after they were read, owners that speak up late.
+"""
+
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from osscore.model import ShardIdentity, Slot, SlotState, Stripe, StripeDraft
+from raftmeta.commands import (
+    Collected,
+    ConfirmTime,
+    DeleteVersion,
+    MarkBad,
+    MarkGood,
+    SetDiskState,
+    TrashDone,
+)
+from raftmeta.moving import (
+    REPAIR,
+    CloseTasks,
+    MoveSlot,
+    OpenTask,
+    OpenTasks,
+    ReadTasks,
+    TaskDraft,
+    TasksRead,
+)
+from raftmeta.queries import (
+    FindUnwanted,
+    ListStripes,
+    ReadTrash,
+    StripesListed,
+    TrashRead,
+    Unwanted,
+)
+from tests.raftmeta.catalog.harness import GRACE_MS, MINUTE_MS, Driver
+
+DISKS = (1, 2, 3, 4, 5)
+PICKS = st.integers(0, 1000)
+MEANWHILE = (
+    "an hour passes",
+    "an hour passes",
+    "a sweep",
+    "a sweep",
+    "the trash is emptied",
+    "it is given up",
+    "a late owner",
+    "the slot is bad",
+    "collection",
+)
+
+
+@dataclass
+class FakeDisk:
+    """What a daemon's disk promises: durable, and a deleted identity never returns."""
+
+    shards: set[ShardIdentity] = field(default_factory=set)
+    deleted: set[ShardIdentity] = field(default_factory=set)
+
+    def put(self, identity: ShardIdentity) -> bool:
+        if identity in self.deleted:
+            return False
+        self.shards.add(identity)
+        return True
+
+    def delete(self, identities: set[ShardIdentity]) -> None:
+        self.shards -= identities
+        self.deleted |= identities
+
+
+@dataclass(frozen=True)
+class Order:
+    """Shards a disk was told to delete; `rows` to confirm, none for a sweep."""
+
+    disk: int
+    identities: frozenset[ShardIdentity]
+    rows: tuple[int, ...]
+
+
+class Collection(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp())
+        self.driver = Driver(self.directory / "catalog.sqlite")
+        self.driver.form(nodes=len(DISKS))
+        self.disks = {disk: FakeDisk() for disk in DISKS}
+        self.uncommitted: list[StripeDraft] = []
+        self.seen: list[Stripe] = []
+        self.written: list[OpenTask] = []
+        self.orders: list[Order] = []
+
+    @initialize(orders=st.lists(st.permutations(DISKS), min_size=2, max_size=3), old=st.booleans())
+    def some_objects(self, orders: list[list[int]], old: bool) -> None:
+        for number, order in enumerate(orders):
+            self.write_shards(10 + number, order, (0, 1, 2))
+            self.commit(f"kept-{number}", 0)
+        if old:
+            self.wait(61)
+
+    def teardown(self) -> None:
+        self.driver.catalog.close()
+        shutil.rmtree(self.directory)
+
+    def stripes(self) -> tuple[Stripe, ...]:
+        listed = self.driver.ask(ListStripes())
+        assert isinstance(listed, StripesListed)
+        return listed.stripes
+
+    def any_stripe(self, pick: int) -> Stripe | None:
+        found = self.stripes()
+        return found[pick % len(found)] if found else None
+
+    # --- writers ----------------------------------------------------------------------------
+
+    @rule(
+        content=st.integers(1, 3),
+        order=st.permutations(DISKS),
+        durable=st.sampled_from([(0, 1, 2), (0, 1, 2), (0, 1, 2), (0, 2)]),
+    )
+    def write_shards(self, content: int, order: list[int], durable: tuple[int, ...]) -> None:
+        states = tuple(0 if index in durable else 1 for index in range(3))
+        draft = self.driver.draft(
+            content, disks=tuple(order[:3]), states=states, copies=len(durable) < 3
+        )
+        for slot in draft.slots:
+            if slot.state is SlotState.GOOD:
+                assert self.disks[slot.disk].put(ShardIdentity(draft.stripe, slot.index, 0))
+        self.uncommitted.append(draft)
+
+    @rule(key=st.sampled_from("ab"), pick=PICKS)
+    def commit(self, key: str, pick: int) -> None:
+        if self.uncommitted:
+            self.driver.put(key, self.uncommitted.pop(pick % len(self.uncommitted)))
+
+    @rule(pick=PICKS, index=st.integers(0, 2))
+    def a_late_shard_arrives(self, pick: int, index: int) -> None:
+        stripe = self.any_stripe(pick)
+        if stripe is not None:
+            slot = stripe.slots[index]
+            if slot.state is SlotState.MISSING:
+                self.disks[slot.disk].put(ShardIdentity(stripe.stripe, index, slot.gen))
+
+    @rule(key=st.sampled_from(("a", "b", "kept-0")), number=st.integers(1, 4))
+    def delete(self, key: str, number: int) -> None:
+        self.driver.run(DeleteVersion(bucket="bucket", key=key, number=number))
+
+    # --- readers that put back what they found missing ------------------------------------------
+
+    @rule(pick=PICKS)
+    def look(self, pick: int) -> None:
+        stripe = self.any_stripe(pick)
+        if stripe is not None:
+            self.seen = [*self.seen[-3:], stripe]
+
+    @rule(pick=PICKS, index=st.integers(0, 2))
+    def write_back(self, pick: int, index: int) -> None:
+        if self.seen:
+            stripe = self.seen[pick % len(self.seen)]
+            slot = stripe.slots[index]
+            self.disks[slot.disk].put(ShardIdentity(stripe.stripe, index, slot.gen))
+
+    # --- owners -----------------------------------------------------------------------------
+
+    @rule(pick=PICKS, index=st.integers(0, 2), fails=st.booleans(), is_late=st.booleans())
+    def owner_rereads(self, pick: int, index: int, fails: bool, is_late: bool) -> None:
+        late = self.seen[pick % len(self.seen)] if self.seen else None
+        stripe = late if is_late else self.any_stripe(pick)
+        if stripe is None:
+            return
+        slot = stripe.slots[index]
+        identity = ShardIdentity(stripe.stripe, index, slot.gen)
+        is_there = identity in self.disks[slot.disk].shards
+        mark = MarkGood if is_there and not fails else MarkBad
+        self.driver.run(mark(identity=identity, disk=slot.disk))
+
+    @rule(disk=st.sampled_from([4, 5]), state=st.sampled_from(["in", "in", "draining", "lost"]))
+    def disk_changes(self, disk: int, state: str) -> None:
+        self.driver.run(SetDiskState(disk=disk, state=state))
+
+    # --- moves --------------------------------------------------------------------------------
+
+    @rule(pick=PICKS, index=st.integers(0, 2), disk=st.sampled_from(DISKS))
+    def plan(self, pick: int, index: int, disk: int) -> None:
+        stripe = self.any_stripe(pick)
+        if stripe is not None:
+            slot = stripe.slots[index]
+            draft = TaskDraft(stripe.row, index, slot.gen, slot.disk, disk, REPAIR)
+            self.driver.run(OpenTasks(tasks=(draft,)))
+
+    @rule(pick=PICKS)
+    def target_writes(self, pick: int) -> None:
+        tasks = self.tasks()
+        if tasks:
+            task = tasks[pick % len(tasks)]
+            identity = ShardIdentity(task.stripe.stripe, task.index, task.task)
+            if self.disks[task.target].put(identity):
+                self.written.append(task)
+
+    @rule(pick=PICKS)
+    def target_reports(self, pick: int) -> None:
+        if self.written:
+            task = self.written.pop(pick % len(self.written))
+            self.driver.run(MoveSlot(task=task.task))
+
+    @rule(pick=PICKS)
+    def leader_gives_up(self, pick: int) -> None:
+        tasks = self.tasks()
+        if tasks:
+            self.driver.run(CloseTasks(tasks=(tasks[pick % len(tasks)].task,)))
+
+    @rule(
+        pick=PICKS,
+        index=st.integers(0, 2),
+        disk=st.sampled_from(DISKS),
+        meanwhile=st.lists(st.sampled_from(MEANWHILE), min_size=3, max_size=6),
+    )
+    def move_slowly(self, pick: int, index: int, disk: int, meanwhile: list[str]) -> None:
+        """A whole move, with things that happen between its steps."""
+        before, between, after = meanwhile[:1], meanwhile[1:2], meanwhile[2:]
+        self.let_happen(before, pick, index, disk)
+        self.look(pick)
+        self.plan(pick, index, disk)
+        self.let_happen(between, pick, index, disk)
+        for _ in self.tasks():
+            self.target_writes(pick)
+        self.let_happen(after, pick, index, disk)
+        while self.written:
+            self.target_reports(pick)
+
+    def let_happen(self, what: list[str], pick: int, index: int, disk: int) -> None:
+        for each in what:
+            if each == "an hour passes":
+                self.wait(61)
+            elif each == "a sweep":
+                self.ask_what_is_unwanted(disk, keeps=False)
+            elif each == "the trash is emptied":
+                self.read_trash(disk, keeps=False)
+            elif each == "it is given up":
+                self.leader_gives_up(pick)
+            elif each == "a late owner":
+                self.owner_rereads(pick, index, fails=False, is_late=True)
+            elif each == "the slot is bad":
+                self.owner_rereads(pick, index, fails=True, is_late=False)
+            else:
+                self.collect()
+
+    def tasks(self) -> list[OpenTask]:
+        found: list[OpenTask] = []
+        for disk in DISKS:
+            read = self.driver.ask(ReadTasks(target=disk))
+            assert isinstance(read, TasksRead)
+            found += read.tasks
+        return found
+
+    # --- collection -----------------------------------------------------------------------------
+
+    @rule(disk=st.sampled_from(DISKS), keeps=st.booleans())
+    def read_trash(self, disk: int, keeps: bool) -> None:
+        read = self.driver.ask(ReadTrash(disk=disk))
+        assert isinstance(read, TrashRead)
+        order = Order(
+            disk,
+            frozenset(row.identity for row in read.rows),
+            tuple(row.row for row in read.rows),
+        )
+        self.take_order(order, keeps=keeps)
+
+    @rule(disk=st.sampled_from(DISKS), keeps=st.booleans())
+    def ask_what_is_unwanted(self, disk: int, keeps: bool) -> None:
+        self.take_order(self.sweep_order(disk), keeps=keeps)
+
+    def sweep_order(self, disk: int) -> Order:
+        held = tuple(self.disks[disk].shards)
+        unwanted = self.driver.ask(FindUnwanted(disk=disk, grace_ms=GRACE_MS, identities=held))
+        assert isinstance(unwanted, Unwanted)
+        return Order(disk, frozenset(unwanted.identities), ())
+
+    def take_order(self, order: Order, *, keeps: bool) -> None:
+        if keeps:
+            self.orders.append(order)
+        else:
+            self.obey_order(order)
+
+    @rule(pick=PICKS, confirms=st.booleans())
+    def obey(self, pick: int, confirms: bool) -> None:
+        if self.orders:
+            self.obey_order(self.orders.pop(pick % len(self.orders)), confirms=confirms)
+
+    def obey_order(self, order: Order, *, confirms: bool = True) -> None:
+        self.disks[order.disk].delete(set(order.identities))
+        if confirms and order.rows:
+            self.driver.run(TrashDone(disk=order.disk, rows=order.rows))
+
+    @rule()
+    def collect(self) -> None:
+        self.driver.collect()
+
+    @rule(minutes=st.sampled_from([1, 11, 31, 61]))
+    def wait(self, minutes: int) -> None:
+        self.driver.pass_time(minutes * MINUTE_MS)
+
+    # --- what must hold ---------------------------------------------------------------------------
+
+    @invariant()
+    def every_good_slot_has_its_shard(self) -> None:
+        for stripe in self.stripes():
+            for slot in stripe.slots:
+                if slot.state is SlotState.GOOD:
+                    identity = ShardIdentity(stripe.stripe, slot.index, slot.gen)
+                    assert identity in self.disks[slot.disk].shards, (stripe.row, slot)
+
+    @rule()
+    def in_the_end_nothing_is_left_behind(self) -> None:
+        self.uncommitted.clear()
+        self.orders.clear()
+        self.written.clear()
+        self.driver.run(ConfirmTime())
+        for _ in range(3):
+            for task in self.tasks():
+                self.driver.run(CloseTasks(tasks=(task.task,)))
+            self.driver.pass_time(2 * GRACE_MS)
+            while self.driver.collect() != Collected():
+                pass
+            for disk in DISKS:
+                read = self.driver.ask(ReadTrash(disk=disk))
+                assert isinstance(read, TrashRead)
+                rows = tuple(row.row for row in read.rows)
+                self.obey_order(Order(disk, frozenset(r.identity for r in read.rows), rows))
+                self.obey_order(self.sweep_order(disk))
+        stripes = self.stripes()
+        wanted = {place for stripe in stripes for place in places(stripe)}
+        damaged = {s.stripe for s in stripes if any(t.state is not SlotState.GOOD for t in s.slots)}
+        left = {
+            (disk, identity)
+            for disk, found in self.disks.items()
+            for identity in found.shards
+            if identity.stripe not in damaged  # what it may still adopt stays (SAFETY rule 3)
+        }
+        assert left <= wanted
+
+
+def places(stripe: Stripe) -> list[tuple[int, ShardIdentity]]:
+    """Where the shards of a stripe belong."""
+
+    def place(slot: Slot) -> tuple[int, ShardIdentity]:
+        return slot.disk, ShardIdentity(stripe.stripe, slot.index, slot.gen)
+
+    return [place(slot) for slot in stripe.slots]
+
+
+TestCollection = Collection.TestCase
+TestCollection.settings = settings(
+    max_examples=80,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
