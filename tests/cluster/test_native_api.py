@@ -100,6 +100,7 @@ def test_memory_stays_flat_while_large_bodies_stream(store: LocalStore) -> None:
 
 
 def test_frontend_killed_during_an_upload_leaves_nothing(store: LocalStore) -> None:
+    store.wait_collected()
     connection = http.client.HTTPConnection(store.api, timeout=60)
     connection.putrequest("PUT", object_path("native/broken"))
     for name, value in store.authorization().items():

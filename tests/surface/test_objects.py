@@ -63,14 +63,17 @@ def test_a_declared_digest_is_held_to(store: SurfaceStore, field: str) -> None:
 
 def test_the_same_content_is_stored_once(store: SurfaceStore) -> None:
     body = noise(STRIPE + 5_000, seed=77)
-    store.put("once/0", body)
-    before = store.census()
-    for number in range(1, 4):
-        store.ask("PUT", f"/objects/once/{number}", body=body, at=number).expect(200)
-    after = store.census()
-    assert after["stripes"] == before["stripes"]
-    assert after["versions"] == before["versions"] + 3
+
+    def stripes(number: int) -> list[Any]:
+        explained = store.ask("GET", f"/explain/once/{number}", at=number).expect(200).json()
+        return [(each["stripe"], each["references"]) for each in explained["stripes"]]
+
     for number in range(4):
+        store.ask("PUT", f"/objects/once/{number}", body=body, at=number).expect(200)
+    assert len(stripes(0)) == 2
+    assert {references for _, references in stripes(0)} == {4}
+    for number in range(4):
+        assert stripes(number) == stripes(0)
         object_at(store, f"once/{number}").check(body)
 
 
