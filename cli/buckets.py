@@ -9,6 +9,7 @@ import typer
 from cli import api as http
 from cli.cluster import AsJson, Dir, Endpoint
 from cli.connection import connect
+from cli.durations import parse_life, shown_duration
 from cli.output import (
     UsageError,
     console,
@@ -58,12 +59,13 @@ def ls(directory: Dir = None, endpoint: Endpoint = None, as_json: AsJson = False
                 print_json(bucket)
             return
         print_table(
-            ["BUCKET", "PROFILE", "KEEPS", "VERSIONS", "USED", "QUOTA"],
+            ["BUCKET", "PROFILE", "KEEPS", "EXPIRES", "VERSIONS", "USED", "QUOTA"],
             [
                 [
                     b["name"],
                     b.get("profile") or "default",
                     _keeps(b),
+                    ", ".join(_lifetimes(b)) or "never",
                     str(b["used_versions"]),
                     human_bytes(b["used_bytes"]),
                     _quota(b),
@@ -71,6 +73,22 @@ def ls(directory: Dir = None, endpoint: Endpoint = None, as_json: AsJson = False
                 for b in found
             ],
         )
+
+
+@app.command()
+def stat(
+    name: Name, directory: Dir = None, endpoint: Endpoint = None, as_json: AsJson = False
+) -> None:
+    """Show what a bucket holds and what it is set to."""
+    with errors_as_exit_codes():
+        bucket = parse_bucket(name)
+        connection = connect(endpoint=endpoint, directory=directory, environ=os.environ)
+        shown = http.run(connection, lambda api: api.json("GET", f"/buckets/{quote(bucket)}"))
+        if as_json:
+            print_json(shown)
+            return
+        for word, said in _described(shown):
+            console().print(f"{word + ':':22}{said}", markup=False)
 
 
 @app.command(name="set")
@@ -87,6 +105,22 @@ def set_(
     quota_versions: Annotated[
         int | None, typer.Option(min=0, help="Hold at most so many versions; 0: any.")
     ] = None,
+    expire_after: Annotated[
+        str | None,
+        typer.Option(metavar="30d", help="Objects get a delete marker so long after; off: never."),
+    ] = None,
+    expire_noncurrent_after: Annotated[
+        str | None,
+        typer.Option(
+            metavar="30d", help="Old versions go for good so long after a newer one; off: never."
+        ),
+    ] = None,
+    abort_uploads_after: Annotated[
+        str | None,
+        typer.Option(
+            metavar="7d", help="Uploads not gone on with are given up; off: as the store is set."
+        ),
+    ] = None,
     directory: Dir = None,
     endpoint: Endpoint = None,
     as_json: AsJson = False,
@@ -97,10 +131,13 @@ def set_(
             "keep_versions": keep_versions,
             "quota_bytes": None if quota is None else parse_size(quota),
             "quota_versions": quota_versions,
+            "expire_after_s": _life(expire_after),
+            "expire_noncurrent_after_s": _life(expire_noncurrent_after),
+            "abort_uploads_after_s": _life(abort_uploads_after),
         }
         query = {setting: str(value) for setting, value in asked.items() if value is not None}
         if not query:
-            raise UsageError("say what to change: --keep-versions N, --quota SIZE")
+            raise UsageError("say what to change, such as --keep-versions N, --expire-after 30d")
         bucket = parse_bucket(name)
         connection = connect(endpoint=endpoint, directory=directory, environ=os.environ)
         path = f"/buckets/{quote(bucket)}"
@@ -108,8 +145,44 @@ def set_(
         if as_json:
             print_json(shown)
             return
-        said = f"bucket {bucket} keeps {_kept(shown['keep_versions'])}"
-        console().print(f"{said}, quota {_quota(shown)}", markup=False)
+        said = [f"bucket {bucket} keeps {_kept(shown['keep_versions'])}", f"quota {_quota(shown)}"]
+        if _lifetimes(shown):
+            said.append(f"gone after: {', '.join(_lifetimes(shown))}")
+        console().print(", ".join(said), markup=False)
+
+
+def _life(asked: str | None) -> int | None:
+    return None if asked is None else parse_life(asked)
+
+
+def _lifetimes(bucket: dict[str, Any]) -> list[str]:
+    """What goes by time, in words; what does not is left out."""
+    words = {
+        "expire_after_s": "objects {}",
+        "expire_noncurrent_after_s": "old versions {}",
+        "abort_uploads_after_s": "uploads {}",
+    }
+    return [
+        said.format(shown_duration(bucket[name])) for name, said in words.items() if bucket[name]
+    ]
+
+
+def _described(bucket: dict[str, Any]) -> list[tuple[str, str]]:
+    def after(name: str, otherwise: str) -> str:
+        return shown_duration(bucket[name]) if bucket[name] else otherwise
+
+    return [
+        ("bucket", bucket["name"]),
+        ("created", bucket["created"]),
+        ("profile", bucket["profile"] or "default"),
+        ("versions", str(bucket["used_versions"])),
+        ("used", human_bytes(bucket["used_bytes"])),
+        ("quota", _quota(bucket)),
+        ("keeps", _kept(bucket["keep_versions"])),
+        ("objects expire", after("expire_after_s", "never")),
+        ("old versions expire", after("expire_noncurrent_after_s", "never")),
+        ("uploads are given up", after("abort_uploads_after_s", "as the store is set")),
+    ]
 
 
 def _keeps(bucket: dict[str, Any]) -> str:

@@ -9,6 +9,21 @@ _PART = re.compile(r"(\d{1,9})([smhdw])")
 _WHOLE = re.compile(r"(?:\d{1,9}[smhdw])+")
 
 
+def parse_life(text: str) -> int:
+    """As `parse_duration`; 'off' is 0, for never."""
+    return 0 if text.strip().lower() == "off" else parse_duration(text)
+
+
+def shown_duration(duration_s: int) -> str:
+    """As it would be given, in as few units as it takes: '30d', '1h30m'."""
+    parts = []
+    for unit in "dhms":
+        count, duration_s = divmod(duration_s, _UNITS[unit])
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
 def parse_duration(text: str) -> int:
     """Seconds. Raises UsageError."""
     word = text.strip().lower()

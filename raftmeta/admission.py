@@ -8,6 +8,8 @@ from osscore.model import INLINE_BYTES_MAX, StripeDraft
 from ossd.disk import Space
 from raftmeta.catalog.apply_collect import STEP_ROWS_MAX
 from raftmeta.catalog.apply_credentials import SIGNING_KEYS_MAX
+from raftmeta.catalog.apply_lifecycle import RETIMED_AT_ONCE
+from raftmeta.catalog.apply_lifecycle import ROWS_MAX as EXPIRE_ROWS_MAX
 from raftmeta.catalog.apply_objects import MARKERS_AT_ONCE
 from raftmeta.catalog.apply_prune import ROWS_MAX as PRUNE_ROWS_MAX
 from raftmeta.catalog.apply_uploads import RESERVED_MAX
@@ -52,6 +54,7 @@ from raftmeta.credentials import (
 from raftmeta.entries import AnyCommand, AnyResult
 from raftmeta.generations import AdoptGeneration, BeginGeneration, ConfirmCensus
 from raftmeta.healing import DrainDisk, JudgeDisk, PauseWork
+from raftmeta.lifecycle import ExpireVersions, SetLifecycle
 from raftmeta.members import SetMembers
 from raftmeta.moving import CloseTasks, MoveSlot, OpenTasks
 
@@ -69,6 +72,7 @@ ADMITTED_WHEN_LOW = (
     # What shrinks.
     DeleteVersion,
     PruneVersions,
+    ExpireVersions,
     DeleteBucket,
     AbortUpload,
     RevokeAccessKey,
@@ -94,6 +98,7 @@ ADMITTED_WHEN_LOW = (
     DrainDisk,
     PauseWork,
     SetKeepVersions,
+    SetLifecycle,
     SetQuota,
     MarkBad,
     MarkGood,
@@ -133,6 +138,10 @@ def _rows_of_releases(command: AnyCommand) -> int:
         return 2 * SEGMENTS_AT_ONCE
     if isinstance(command, PruneVersions):
         return min(command.rows_max, PRUNE_ROWS_MAX) + 2 * SEGMENTS_AT_ONCE
+    if isinstance(command, ExpireVersions):
+        return min(command.rows_max, EXPIRE_ROWS_MAX) + 2 * SEGMENTS_AT_ONCE
+    if isinstance(command, SetLifecycle):
+        return RETIMED_AT_ONCE
     if isinstance(command, AbortUpload | KeepChunk):
         return 2 * (SEGMENTS_AT_ONCE + RESERVED_MAX)
     if isinstance(command, PutObject) and command.finishes:

@@ -279,7 +279,8 @@ class BeginUpload(Command, frozen=True, kw_only=True):
     """Open an upload for bucket/key under the caller's random 16-byte id. Same id: no change.
 
     It expires `ttl_ms` of catalog time after its last sign of life. `restarts`: begin anew
-    where an upload of this id was finished and is only remembered. Refused NoSuchBucket,
+    where an upload of this id was finished and is only remembered. `waits`: for requests to
+    come; where the bucket says for how long, that counts. Refused NoSuchBucket,
     InvalidArgument, Conflict (the id of another), QuotaExceeded (by `plan.size_bytes`).
     """
 
@@ -289,6 +290,7 @@ class BeginUpload(Command, frozen=True, kw_only=True):
     ttl_ms: int
     plan: UploadPlan = UploadPlan()
     restarts: bool = False
+    waits: bool = False
 
 
 class StripeQuestion(msgspec.Struct, frozen=True, kw_only=True):

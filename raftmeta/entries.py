@@ -51,6 +51,7 @@ from raftmeta.credentials import (
 )
 from raftmeta.generations import AdoptGeneration, BeginGeneration, ConfirmCensus
 from raftmeta.healing import DrainDisk, JudgeDisk, PauseWork
+from raftmeta.lifecycle import Expired, ExpireObject, ExpireVersions, SetLifecycle
 from raftmeta.members import SetMembers
 from raftmeta.moving import CloseTasks, MoveSlot, OpenTasks, SlotMoved, TasksOpened
 from raftmeta.timetravel import (
@@ -72,6 +73,9 @@ AnyCommand = (
     | SetKeepVersions
     | SetQuota
     | PruneVersions
+    | SetLifecycle
+    | ExpireObject
+    | ExpireVersions
     | BeginUpload
     | Stage
     | SealUpload
@@ -116,6 +120,7 @@ AnyResult = (
     | NodeRegistered
     | Collected
     | VersionsPruned
+    | Expired
     | TasksOpened
     | SlotMoved
 )
@@ -124,7 +129,8 @@ AnyResult = (
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """One command under its request id (session, seq). Session 0: not remembered, and only
     for commands whose repetition is harmless (OpenSession, FormCluster, BeginGeneration,
-    Collect, ConfirmTime, PruneVersions, OpenTasks, CloseTasks, JudgeDisk)."""
+    Collect, ConfirmTime, PruneVersions, ExpireObject, ExpireVersions, OpenTasks, CloseTasks,
+    JudgeDisk)."""
 
     session: int
     seq: int

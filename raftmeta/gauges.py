@@ -129,6 +129,19 @@ def _catalog_metrics(counted: CatalogCounted) -> Iterable[Metric]:
     yield CounterMetricFamily(
         "oss_moved_bytes_total", "Bytes of shards written anew by tasks.", counted.moved_bytes
     )
+    gone = CounterMetricFamily(
+        "oss_lifecycle_expired_total",
+        "Objects that expired, and versions and markers removed, for what buckets ask by time.",
+        labels=["kind"],
+    )
+    for kind in ("objects", "versions", "markers"):
+        gone.add_metric([kind], getattr(counted.expired, kind))
+    yield gone
+    yield CounterMetricFamily(
+        "oss_lifecycle_expired_bytes_total",
+        "Bytes of the versions removed so, as users see them.",
+        counted.expired.size_bytes,
+    )
     yield GaugeMetricFamily(
         "oss_logical_bytes", "Bytes of all versions as users see them.", counted.logical_bytes
     )

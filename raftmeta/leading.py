@@ -22,7 +22,9 @@ from raftmeta.commands import (
     VersionsPruned,
 )
 from raftmeta.entries import AnyResult, Entry
+from raftmeta.expiring import ExpiringFound
 from raftmeta.healing import HealingState, JudgeDisk
+from raftmeta.lifecycle import Expired, ExpireObject, ExpireVersions, LifecycleState
 from raftmeta.moving import (
     CloseTasks,
     OpenTasks,
@@ -46,13 +48,23 @@ from raftmeta.questions import AnyQuery
 from raftmeta.stewards.collection import Collection
 from raftmeta.stewards.healing import Healing, HealingSeams
 from raftmeta.stewards.judging import Judging, Limits
+from raftmeta.stewards.lifecycle import Expiring
 from raftmeta.stewards.othersroom import OthersRoom
 from raftmeta.stewards.pruning import Pruning
 from raftmeta.stewards.timekeeping import Timekeeping, gather_clocks
 from raftmeta.voter import Voter
 
 R = TypeVar("R")
-Unremembered = Collect | ConfirmTime | PruneVersions | JudgeDisk | OpenTasks | CloseTasks
+Unremembered = (
+    Collect
+    | ConfirmTime
+    | PruneVersions
+    | ExpireObject
+    | ExpireVersions
+    | JudgeDisk
+    | OpenTasks
+    | CloseTasks
+)
 """Commands that need no session: repeating one is harmless."""
 
 
@@ -77,6 +89,7 @@ class Leading:
         self._repair_delay_s = repair_delay_s
         self._others_room = OthersRoom()
         self._pruning: Pruning | None = None
+        self._expiring: Expiring | None = None
         self._judging: Judging | None = None
         self._healing: Healing | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -92,15 +105,30 @@ class Leading:
         if self._pruning is None:
             return None
         progress = self._pruning.progress
-        finished_s = progress.finished_at_s
-        ago_s = -1.0 if finished_s is None else self._clock.monotonic_s() - finished_s
         return PruningState(
             buckets=progress.buckets,
             buckets_done=progress.buckets_done,
             keys_visited=progress.keys_visited,
             removed=progress.removed,
-            last_round_s_ago=ago_s,
+            last_round_s_ago=self._ago_s(progress.finished_at_s),
         )
+
+    @property
+    def lifecycle(self) -> LifecycleState | None:
+        """How far expiry is; None unless this metanode leads."""
+        if self._expiring is None:
+            return None
+        progress = self._expiring.progress
+        return LifecycleState(
+            buckets=progress.buckets,
+            buckets_done=progress.buckets_done,
+            objects=progress.objects,
+            removed=progress.removed,
+            last_round_s_ago=self._ago_s(progress.finished_at_s),
+        )
+
+    def _ago_s(self, finished_s: float | None) -> float:
+        return -1.0 if finished_s is None else self._clock.monotonic_s() - finished_s
 
     @property
     def healing(self) -> HealingState | None:
@@ -126,6 +154,8 @@ class Leading:
         self._spawn(self._timekeeping(voter, urls).run(), "timekeeping")
         self._pruning = self._make_pruning(voter)
         self._spawn(self._pruning.run(), "pruning")
+        self._expiring = self._make_expiring(voter)
+        self._spawn(self._expiring.run(), "lifecycle")
         self._judging = self._make_judging(voter)
         self._spawn(self._judging.run(), "judging")
         self._healing = self._make_healing(voter)
@@ -134,7 +164,7 @@ class Leading:
     async def end(self) -> None:
         """Stop them and wait for their end."""
         tasks, self._tasks = self._tasks, []
-        self._pruning = self._judging = self._healing = None
+        self._pruning = self._expiring = self._judging = self._healing = None
         for task in tasks:
             await end_task(task)
 
@@ -160,13 +190,18 @@ class Leading:
         )
 
     def _make_pruning(self, voter: Voter) -> Pruning:
-        async def buckets() -> Sequence[BucketInfo]:
-            return (await asking(voter, ListBuckets(), BucketsListed)).buckets
-
         return Pruning(
-            buckets=buckets,
+            buckets=partial(all_buckets, voter),
             find=lambda query: asking(voter, query, PrunableFound),
             propose=expecting(VersionsPruned, proposing(voter)),
+            clock=self._clock,
+        )
+
+    def _make_expiring(self, voter: Voter) -> Expiring:
+        return Expiring(
+            buckets=partial(all_buckets, voter),
+            find=lambda query: asking(voter, query, ExpiringFound),
+            propose=partial(propose_together, voter),
             clock=self._clock,
         )
 
@@ -223,14 +258,31 @@ def expecting(
     """The same for commands with one kind of result; a refusal is raised."""
 
     async def expect(command: Unremembered) -> R:
-        result = await propose(command)
-        if isinstance(result, Refused):
-            raise result.error()
-        if not isinstance(result, kind):
-            raise OutcomeUnknown(f"{type(command).__name__} answered {result}.")
-        return result
+        return _expected(command, await propose(command), kind)
 
     return expect
+
+
+async def propose_together(
+    voter: Voter, commands: Sequence[ExpireObject | ExpireVersions]
+) -> list[Expired]:
+    """Have several commands applied, in this order. Raises the first refusal."""
+    entries = [Entry(session=0, seq=0, command=command) for command in commands]
+    results = (await voter.propose(entries, admits_writes=True)).results
+    return [_expected(*each, Expired) for each in zip(commands, results, strict=True)]
+
+
+def _expected(command: Unremembered, result: AnyResult, kind: type[R]) -> R:
+    if isinstance(result, Refused):
+        raise result.error()
+    if not isinstance(result, kind):
+        raise OutcomeUnknown(f"{type(command).__name__} answered {result}.")
+    return result
+
+
+async def all_buckets(voter: Voter) -> Sequence[BucketInfo]:
+    """Buckets as this replica knows them."""
+    return (await asking(voter, ListBuckets(), BucketsListed)).buckets
 
 
 async def asking(voter: Voter, query: AnyQuery, kind: type[R]) -> R:

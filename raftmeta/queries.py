@@ -10,6 +10,7 @@ from osscore.model import Profile, Segment, ShardIdentity, Stripe, VersionInfo
 from raftmeta.commands import ObjectPut, UploadPlan
 from raftmeta.generations import DeletionState
 from raftmeta.healing import HealingState
+from raftmeta.lifecycle import ExpiredTotals, Lifecycle, LifecycleState
 from raftmeta.upkeep import DiskCensus, DiskScrub
 
 
@@ -178,6 +179,7 @@ class BucketInfo(msgspec.Struct, frozen=True, kw_only=True):
     used_versions: int = 0
     quota_bytes: int = 0
     quota_versions: int = 0
+    lifecycle: Lifecycle = Lifecycle()
 
 
 class GetBucket(Query, frozen=True, kw_only=True):
@@ -357,6 +359,7 @@ class ClusterDescribed(Answer, frozen=True, kw_only=True):
     generation: int
     frontends: tuple[FrontendInfo, ...] = ()
     pruning: PruningState | None = None
+    lifecycle: LifecycleState | None = None
     healing: HealingState | None = None
     deletion: DeletionState = DeletionState()
     paused: tuple[str, ...] = ()
@@ -486,5 +489,6 @@ class CatalogCounted(Answer, frozen=True, kw_only=True):
     pruned_versions: int = 0
     pruned_markers: int = 0
     pruned_bytes: int = 0
+    expired: ExpiredTotals = ExpiredTotals()
     moved_shards: int = 0
     moved_bytes: int = 0

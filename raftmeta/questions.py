@@ -16,6 +16,7 @@ from raftmeta.credentials import (
     SystemTokenFound,
     TokenChecked,
 )
+from raftmeta.expiring import ExpiringFound, FindExpiring
 from raftmeta.moving import (
     CodingsFound,
     CodingsOn,
@@ -92,6 +93,7 @@ AnyQuery = (
     | GetBucket
     | ListBuckets
     | FindPrunable
+    | FindExpiring
     | ListStripes
     | ListInline
     | FindOwners
@@ -131,6 +133,7 @@ AnyAnswer = (
     | VersionsListed
     | BucketsListed
     | PrunableFound
+    | ExpiringFound
     | StripesListed
     | ReferencesCounted
     | InlineListed

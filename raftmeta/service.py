@@ -264,7 +264,12 @@ class Metanode:
     def _soft_state(self) -> SoftState:
         now_s = self._clock.monotonic_s()
         heard = self._watch.soft_state(now_s=now_s, admits_writes=self._admits_writes)
-        return replace(heard, pruning=self._leading.pruning, healing=self._leading.healing)
+        return replace(
+            heard,
+            pruning=self._leading.pruning,
+            lifecycle=self._leading.lifecycle,
+            healing=self._leading.healing,
+        )
 
     @property
     def _admits_writes(self) -> bool:

@@ -33,6 +33,8 @@ FLOORS = {
     "raftmeta.timetravel": 1,
     "raftmeta.upkeep": 1,
     "raftmeta.healing": 1,
+    "raftmeta.lifecycle": 1,
+    "raftmeta.expiring": 1,
     "raftmeta.generations": 1,
     "raftmeta.journal": 2,
     "raftmeta.transport": 2,
@@ -75,6 +77,7 @@ CLIENT_SIDE = (
     "client", "access", "wire", "commands", "credentials", "healing", "moving", "queries",
     "scanning",
     "timetravel",
+    "lifecycle",
     "upkeep", "generations", "backup", "members", "member_client",
 )  # fmt: skip
 # `ossctl meta` looks through backups and restores them where no frontend can answer.
@@ -96,6 +99,8 @@ VOCABULARY = (
     "raftmeta.timetravel",
     "raftmeta.upkeep",
     "raftmeta.healing",
+    "raftmeta.lifecycle",
+    "raftmeta.expiring",
     "raftmeta.generations",
     "raftmeta.entries",
     "raftmeta.questions",

@@ -146,6 +146,7 @@ async def _open(store: Store, upload: FileUpload) -> UploadFound:
             upload=upload_id(sha256),
             creates_bucket=True,
             restarts=True,
+            waits=True,
         )
         found = await find_upload(store, upload_id(sha256))
     # What a token allows binds those who hold it, not the upload, which others may go on with.

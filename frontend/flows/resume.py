@@ -37,7 +37,9 @@ async def begin_or_copy(
     known = await _copy_known(store, bucket, key, plan, conditions, may_read)
     if known is not None:
         return known
-    return await begin_upload(store, bucket, key, plan, ttl_s=ttl_s, creates_bucket=creates_bucket)
+    return await begin_upload(
+        store, bucket, key, plan, ttl_s=ttl_s, creates_bucket=creates_bucket, waits=True
+    )
 
 
 async def _copy_known(

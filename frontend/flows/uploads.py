@@ -29,11 +29,13 @@ async def begin_upload(
     upload: bytes = b"",
     creates_bucket: bool = False,
     restarts: bool = False,
+    waits: bool = False,
 ) -> bytes:
     """Open an upload and answer its 16-byte id: `upload`, else a random one.
 
     One of that id that is open already is left as it is; one that was finished, too, unless
-    it `restarts`. Raises NoSuchBucket, Conflict (the id is another object's), MetadataLowSpace.
+    it `restarts`. One that `waits` for further requests lives as long as the bucket says, where
+    it does. Raises NoSuchBucket, Conflict (the id is another object's), MetadataLowSpace.
     """
     await store.check_admits_writes()
     command = BeginUpload(
@@ -43,6 +45,7 @@ async def begin_upload(
         ttl_ms=int(ttl_s * 1000),
         plan=plan,
         restarts=restarts,
+        waits=waits,
     )
     try:
         await store.meta.propose(command, Done)

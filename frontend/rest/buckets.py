@@ -10,6 +10,7 @@ from frontend.flows.buckets import (
     set_quota_bytes,
     set_quota_versions,
 )
+from frontend.flows.lifetimes import abort_uploads_after, expire_after, expire_noncurrent_after
 from frontend.flows.prune import keep_versions
 from frontend.rest.handler import NativeHandler
 from frontend.serving import query
@@ -51,7 +52,8 @@ class BucketHandler(NativeHandler):
         self.reply_json(_shown(await find_bucket(self.store, bucket)))
 
     async def patch(self) -> None:
-        """Change how many versions of each object are kept, and what it may hold: 0 for any."""
+        """Change how many versions of each object are kept and for how long, and what it may
+        hold: 0 for any."""
         bucket = paths.bucket_of(self.request.path)
         asked = {name: query.number(self.arguments, name) for name in _SETTINGS}
         changes = {name: value for name, value in asked.items() if value is not None}
@@ -74,6 +76,9 @@ _SETTINGS: Final = {
     "keep_versions": keep_versions,
     "quota_bytes": set_quota_bytes,
     "quota_versions": set_quota_versions,
+    "expire_after_s": expire_after,
+    "expire_noncurrent_after_s": expire_noncurrent_after,
+    "abort_uploads_after_s": abort_uploads_after,
 }
 
 
@@ -87,4 +92,7 @@ def _shown(bucket: BucketInfo) -> dict[str, object]:
         "used_versions": bucket.used_versions,
         "quota_bytes": bucket.quota_bytes,
         "quota_versions": bucket.quota_versions,
+        "expire_after_s": bucket.lifecycle.expire_after_ms // 1000,
+        "expire_noncurrent_after_s": bucket.lifecycle.expire_noncurrent_after_ms // 1000,
+        "abort_uploads_after_s": bucket.lifecycle.abort_uploads_after_ms // 1000,
     }

@@ -10,6 +10,7 @@ from frontend.rest.metanodes import MetanodeShown, read_metanodes
 from frontend.serving import query
 from osscore.errors import InvalidArgument, PreconditionFailed, StoreError
 from raftmeta.access import INFO
+from raftmeta.lifecycle import LifecycleState
 from raftmeta.queries import (
     CatalogCounted,
     ClusterDescribed,
@@ -40,7 +41,8 @@ class ClusterHandler(NativeHandler):
                 "frontends": self._frontends(described),
                 "admits_writes": described.admits_writes,
                 "census": _census(census) if census else None,
-                "pruning": _pruning(described.pruning),
+                "pruning": _progress(described.pruning),
+                "lifecycle": _progress(described.lifecycle),
                 "generation": described.generation,
                 "deletion": shown_deletion(described.deletion),
                 "healing": _healing(described),
@@ -125,10 +127,14 @@ def _metanode_obstacle(node: str, metanodes: list[MetanodeShown]) -> str:
 
 def _census(counted: CatalogCounted) -> dict[str, object]:
     fields = msgspec.structs.asdict(counted)
-    return {**fields, "missing": {str(n): count for n, count in counted.missing.items()}}
+    return {
+        **fields,
+        "missing": {str(n): count for n, count in counted.missing.items()},
+        "expired": msgspec.structs.asdict(counted.expired),
+    }
 
 
-def _pruning(state: PruningState | None) -> dict[str, object] | None:
+def _progress(state: PruningState | LifecycleState | None) -> dict[str, object] | None:
     return msgspec.structs.asdict(state) if state else None
 
 

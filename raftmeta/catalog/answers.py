@@ -10,6 +10,7 @@ from raftmeta.catalog import (
     query_credentials,
     query_disks,
     query_inline,
+    query_lifecycle,
     query_listing,
     query_moves,
     query_objects,
@@ -28,6 +29,7 @@ from raftmeta.credentials import (
     ListAccessKeys,
     ListAudit,
 )
+from raftmeta.expiring import FindExpiring
 from raftmeta.moving import (
     CodingsOn,
     CountUnderSpread,
@@ -74,6 +76,7 @@ HANDLERS: Mapping[type, Callable[[Reading, Any], AnyAnswer]] = MappingProxyType(
         FindUpload: query_uploads.find_upload,
         ListChunks: query_uploads.list_chunks,
         FindPrunable: query_prune.find_prunable,
+        FindExpiring: query_lifecycle.find_expiring,
         ListStripes: query_stripes.list_stripes,
         ListInline: query_inline.list_inline,
         FindOwners: query_stripes.find_owners,

@@ -6,6 +6,7 @@ from osscore.errors import CommandTooLarge, Conflict, ContentMismatch, UploadOut
 from osscore.model import StripeDraft
 from osscore.names import ObjectKey
 from raftmeta.catalog import finished, manifests, stripes, uploads, usage, versions
+from raftmeta.catalog.lifecycle import settings_of
 from raftmeta.catalog.transaction import Transaction
 from raftmeta.catalog.uploads import CHUNK, HOLD, UPLOAD, Upload
 from raftmeta.commands import (
@@ -37,7 +38,15 @@ def begin_upload(tx: Transaction, command: BeginUpload) -> Done:
     found = uploads.find(tx, command.upload)
     if found is None:
         usage.check(tx, bucket, command.plan.size_bytes or 0)
-        uploads.begin(tx, command.upload, command.ttl_ms, (bucket, command.key), command.plan)
+        asked_ms = settings_of(tx.db, bucket).abort_uploads_after_ms if command.waits else 0
+        uploads.begin(
+            tx,
+            command.upload,
+            asked_ms or command.ttl_ms,
+            (bucket, command.key),
+            command.plan,
+            waits=command.waits,
+        )
     elif (found.kind, found.bucket, found.key) != (UPLOAD, bucket, command.key):
         raise Conflict("An upload of this id exists for something else.")
     return Done()

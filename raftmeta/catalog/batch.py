@@ -22,6 +22,7 @@ from raftmeta.catalog import (
     apply_credentials,
     apply_generation,
     apply_healing,
+    apply_lifecycle,
     apply_moves,
     apply_nodes,
     apply_objects,
@@ -72,6 +73,7 @@ from raftmeta.credentials import (
 from raftmeta.entries import AnyCommand, AnyResult, Batch, Entry
 from raftmeta.generations import AdoptGeneration, BeginGeneration, ConfirmCensus
 from raftmeta.healing import DrainDisk, JudgeDisk, PauseWork
+from raftmeta.lifecycle import ExpireObject, ExpireVersions, SetLifecycle
 from raftmeta.members import SetMembers
 from raftmeta.moving import CloseTasks, MoveSlot, OpenTasks
 from raftmeta.timetravel import (
@@ -94,6 +96,8 @@ SESSIONLESS = (
     Collect,
     ConfirmTime,
     PruneVersions,
+    ExpireObject,
+    ExpireVersions,
     OpenTasks,
     CloseTasks,
     JudgeDisk,
@@ -127,6 +131,9 @@ HANDLERS: Mapping[type, Callable[[Transaction, Any], AnyResult]] = MappingProxyT
         SetQuota: apply_buckets.set_quota,
         SetKeepVersions: apply_prune.set_keep_versions,
         PruneVersions: apply_prune.prune_versions,
+        SetLifecycle: apply_lifecycle.set_lifecycle,
+        ExpireObject: apply_lifecycle.expire_object,
+        ExpireVersions: apply_lifecycle.expire_versions,
         BeginUpload: apply_uploads.begin_upload,
         Stage: apply_uploads.stage,
         SealUpload: apply_uploads.seal_upload,

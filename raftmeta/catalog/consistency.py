@@ -76,6 +76,16 @@ _FORBIDDEN = {
     "the latest version is not the newest": """
         SELECT id FROM (SELECT id, is_latest, MAX(number) OVER (PARTITION BY bucket, key) top,
             number FROM versions) WHERE is_latest != (number = top)""",
+    "a version is superseded and the latest, or neither": """
+        SELECT id FROM versions WHERE (superseded_at_ms IS NULL) != (is_latest = 1)
+            OR superseded_at_ms < created_at_ms""",
+    "a bare marker is none, or is not listed": """
+        WITH lowest AS (SELECT bucket, key FROM (SELECT bucket, key, is_marker,
+            number = MIN(number) OVER (PARTITION BY bucket, key) first FROM versions)
+            WHERE first AND is_marker = 1)
+        SELECT * FROM (SELECT * FROM lowest EXCEPT SELECT bucket, key FROM bare_markers)
+        UNION ALL
+        SELECT * FROM (SELECT bucket, key FROM bare_markers EXCEPT SELECT * FROM lowest)""",
     "a version number was not taken from its key": """
         SELECT v.id FROM versions v LEFT JOIN keys k ON k.bucket = v.bucket AND k.key = v.key
         WHERE k.next_number IS NULL OR v.number >= k.next_number""",

@@ -6,6 +6,7 @@ from raftmeta.catalog.meta import slots_on
 from raftmeta.catalog.reading import Reading
 from raftmeta.catalog.soft import NodeSoft
 from raftmeta.healing import REBALANCING, REPAIRS
+from raftmeta.lifecycle import ExpiredTotals
 from raftmeta.queries import (
     CatalogCounted,
     ClusterDescribed,
@@ -39,6 +40,7 @@ def get_cluster(reading: Reading, _: GetCluster) -> ClusterDescribed:
         generation=reading.number("generation"),
         frontends=reading.soft.frontends,
         pruning=reading.soft.pruning,
+        lifecycle=reading.soft.lifecycle,
         healing=reading.soft.healing,
         deletion=deletion_state(
             reading.db,
@@ -77,6 +79,12 @@ def count_catalog(reading: Reading, _: CountCatalog) -> CatalogCounted:
         pruned_versions=reading.number("pruned_versions"),
         pruned_markers=reading.number("pruned_markers"),
         pruned_bytes=reading.number("pruned_bytes"),
+        expired=ExpiredTotals(
+            objects=reading.number("expired_objects"),
+            versions=reading.number("expired_versions"),
+            markers=reading.number("expired_markers"),
+            size_bytes=reading.number("expired_bytes"),
+        ),
         moved_shards=reading.number("moved_shards"),
         moved_bytes=reading.number("moved_bytes"),
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from osscore.errors import NoSuchBucket
 from osscore.model import Profile, VersionInfo
 from raftmeta.catalog import versions
+from raftmeta.catalog.lifecycle import SETTINGS, lifecycle
 from raftmeta.catalog.reading import Reading
 from raftmeta.catalog.versions import Row
 from raftmeta.queries import (
@@ -165,7 +166,7 @@ def _version_rows(reading: Reading, bucket: int, query: ListVersions, limit: int
 def _buckets(reading: Reading, where: str, arguments: tuple[str, ...]) -> tuple[BucketInfo, ...]:
     rows = reading.db.execute(
         "SELECT name, created_at_ms, data_count, parity_count, keep_versions, used_bytes,"
-        " used_versions, quota_bytes, quota_versions FROM buckets"
+        f" used_versions, quota_bytes, quota_versions, {SETTINGS} FROM buckets"
         f" WHERE live = 1{where} ORDER BY name",
         arguments,
     )
@@ -179,6 +180,7 @@ def _buckets(reading: Reading, where: str, arguments: tuple[str, ...]) -> tuple[
             used_versions=used_versions,
             quota_bytes=quota_bytes,
             quota_versions=quota_versions,
+            lifecycle=lifecycle(*settings),
         )
         for (
             name,
@@ -190,5 +192,6 @@ def _buckets(reading: Reading, where: str, arguments: tuple[str, ...]) -> tuple[
             used_versions,
             quota_bytes,
             quota_versions,
+            *settings,
         ) in rows
     )

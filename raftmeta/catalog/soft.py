@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from raftmeta.healing import HealingState
+from raftmeta.lifecycle import LifecycleState
 from raftmeta.queries import FrontendInfo, PruningState
 from raftmeta.upkeep import DiskCensus, DiskScrub
 
@@ -38,10 +39,11 @@ class NodeSoft:
 @dataclass(frozen=True, slots=True)
 class SoftState:
     """All nodes by id, the frontends, whether metanodes have room for writes (SAFETY rule 14),
-    how far pruning is, and how healing."""
+    how far pruning is, what goes by time, and healing."""
 
     nodes: Mapping[str, NodeSoft] = field(default_factory=dict)
     admits_writes: bool = True
     frontends: tuple[FrontendInfo, ...] = ()
     pruning: PruningState | None = None
+    lifecycle: LifecycleState | None = None
     healing: HealingState | None = None

@@ -379,6 +379,41 @@ def _count_slots_of_disks(store: "Database") -> None:
     store.conn.executemany("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", rows)
 
 
+_LIFECYCLE = """
+ALTER TABLE buckets ADD COLUMN expire_after_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE buckets ADD COLUMN expire_noncurrent_after_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE buckets ADD COLUMN abort_uploads_after_ms INTEGER NOT NULL DEFAULT 0;
+
+ALTER TABLE versions ADD COLUMN superseded_at_ms INTEGER;
+UPDATE versions SET superseded_at_ms = (
+    SELECT n.created_at_ms FROM versions n
+    WHERE n.bucket = versions.bucket AND n.key = versions.key AND n.number > versions.number
+    ORDER BY n.number LIMIT 1) WHERE is_latest = 0;
+CREATE INDEX versions_current_by_age ON versions (bucket, created_at_ms)
+    WHERE is_latest = 1 AND is_marker = 0;
+CREATE INDEX versions_superseded ON versions (bucket, superseded_at_ms)
+    WHERE superseded_at_ms IS NOT NULL;
+
+CREATE TABLE bare_markers (
+    bucket INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    PRIMARY KEY (bucket, key)
+) STRICT, WITHOUT ROWID;
+INSERT INTO bare_markers
+    SELECT v.bucket, v.key FROM versions v WHERE v.is_marker = 1 AND NOT EXISTS (
+        SELECT 1 FROM versions b
+        WHERE b.bucket = v.bucket AND b.key = v.key AND b.number < v.number);
+
+ALTER TABLE uploads ADD COLUMN waits INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX uploads_by_life ON uploads (bucket, ttl_ms) WHERE waits = 1;
+"""
+
+
+def _add_lifecycle(store: "Database") -> None:
+    """What buckets ask for by time, and the ways to what is due."""
+    store.executescript(_LIFECYCLE)
+
+
 Step = Callable[["Database"], None]
 STEPS: tuple[Step, ...] = (
     _make_tables,
@@ -392,6 +427,7 @@ STEPS: tuple[Step, ...] = (
     _add_censuses,
     _add_members,
     _count_slots_of_disks,
+    _add_lifecycle,
 )
 """STEPS[n] takes a file from schema n to n + 1. Replicas take it apart from each other and
 must end with the same rows: no step may read a clock, dice, or anything but the file."""

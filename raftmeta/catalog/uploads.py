@@ -25,14 +25,16 @@ _NEVER_MS = 1 << 60
 """When a chunk expires by itself: it lives and ends with the upload it belongs to."""
 _COLUMNS = (
     "upload, kind, bucket, key, manifest, staged_count, staged_bytes, reserved_count, ttl_ms,"
-    " expires_at_ms, plan, created_at_ms, sealed, family, number"
+    " expires_at_ms, plan, created_at_ms, sealed, family, number, waits"
 )
+_PLACES = ", ".join("?" * (_COLUMNS.count(",") + 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
     """A row of uploads. `bucket` is None for a hold; `family` the manifest of the upload that
-    a chunk belongs to: unlike the id of an upload, a manifest's number is never used again."""
+    a chunk belongs to: unlike the id of an upload, a manifest's number is never used again.
+    `waits` 1: it outlives its request, and its bucket may say for how long."""
 
     upload: bytes
     kind: str
@@ -49,6 +51,7 @@ class Upload:
     sealed: int = 0
     family: int | None = None
     number: int | None = None
+    waits: int = 0
 
 
 def find(tx: Transaction, upload: bytes) -> Upload | None:
@@ -66,7 +69,13 @@ def require(tx: Transaction, upload: bytes) -> Upload:
 
 
 def begin(
-    tx: Transaction, upload: bytes, ttl_ms: int, target: tuple[int, str], plan: UploadPlan
+    tx: Transaction,
+    upload: bytes,
+    ttl_ms: int,
+    target: tuple[int, str],
+    plan: UploadPlan,
+    *,
+    waits: bool,
 ) -> None:
     """Write the row of an upload for (bucket, key), with an empty manifest."""
     row = Upload(
@@ -81,6 +90,7 @@ def begin(
         tx.time_ms + ttl_ms,
         plan=encode_plan(plan),
         created_at_ms=tx.time_ms,
+        waits=int(waits),
     )
     _insert(tx, row)
 
@@ -192,7 +202,7 @@ def consume(tx: Transaction, upload: bytes, stripe_row: int) -> None:
 
 def _insert(tx: Transaction, row: Upload) -> None:
     tx.db.execute(
-        f"INSERT INTO uploads ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO uploads ({_COLUMNS}) VALUES ({_PLACES})",
         astuple(row),
     )
     tx.meta.add("total_uploads", 1)

@@ -115,9 +115,9 @@ def insert(tx: Transaction, bucket: int, key: str, new: NewVersion) -> tuple[int
     number = _take_number(tx, bucket, key)
     id_ = tx.index << POSITION_BITS | tx.position
     tx.db.execute(
-        "UPDATE versions SET is_latest = 0 WHERE bucket = ? AND key = ? AND number = ("
-        " SELECT MAX(number) FROM versions WHERE bucket = ? AND key = ?)",
-        (bucket, key, bucket, key),
+        "UPDATE versions SET is_latest = 0, superseded_at_ms = ? WHERE bucket = ? AND key = ?"
+        " AND number = (SELECT MAX(number) FROM versions WHERE bucket = ? AND key = ?)",
+        (tx.time_ms, bucket, key, bucket, key),
     )
     tx.db.execute(
         "INSERT INTO versions (id, bucket, key, number, is_marker, is_latest, created_at_ms,"
@@ -169,12 +169,30 @@ def remove(tx: Transaction, bucket: int, row: Row) -> int:
         tx.meta.add("total_inline_bytes", -len(inline))
     # Always, whatever `row` says: it may have become the latest since it was read.
     tx.db.execute(
-        "UPDATE versions SET is_latest = 1 WHERE bucket = ? AND key = ? AND number = ("
-        " SELECT MAX(number) FROM versions WHERE bucket = ? AND key = ?)",
+        "UPDATE versions SET is_latest = 1, superseded_at_ms = NULL WHERE bucket = ? AND key = ?"
+        " AND number = (SELECT MAX(number) FROM versions WHERE bucket = ? AND key = ?)",
         (bucket, key, bucket, key),
     )
-    # The version, its body or manifest and a grave, the latest; a segment and its stripe.
-    return 4 + removed.ROWS_PER_REMOVAL + 2 * segment_count
+    _note_lowest(tx, bucket, key)
+    # The version, its body or manifest and a grave, the latest, a marker left bare; a segment
+    # and its stripe.
+    return 5 + removed.ROWS_PER_REMOVAL + 2 * segment_count
+
+
+def _note_lowest(tx: Transaction, bucket: int, key: str) -> None:
+    """Whether what is now the key's lowest row is a delete marker: nothing is behind that.
+
+    Only a removal can make it so: the first row of a key is a version.
+    """
+    lowest = tx.db.execute(
+        "SELECT is_marker FROM versions WHERE bucket = ? AND key = ? ORDER BY number LIMIT 1",
+        (bucket, key),
+    ).fetchone()
+    if lowest is not None and lowest[0]:
+        sql = "INSERT OR IGNORE INTO bare_markers (bucket, key) VALUES (?, ?)"
+    else:
+        sql = "DELETE FROM bare_markers WHERE bucket = ? AND key = ?"
+    tx.db.execute(sql, (bucket, key))
 
 
 def inline_body(db: sqlite3.Connection, id_: int) -> bytes:

@@ -27,6 +27,7 @@ EVERY_REQUEST = [
     ["bucket", "create", "new"],
     ["bucket", "rm", "new"],
     ["bucket", "set", "new", "--keep-versions", "3"],
+    ["bucket", "stat", "new"],
     ["prune"],
     ["prune", "x", "--yes"],
     ["scan"],

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,6 +77,28 @@ def test_a_bucket_that_asks_for_it_is_pruned_in_the_background(unharmed: LocalSt
     assert "newest 2" in said
     store.ossctl("bucket", "set", "tidy", "--keep-versions", "0")
     store.ossctl("bucket", "set", "tidy", code=USAGE)
+
+
+def test_what_goes_by_time_goes_for_good_and_uploads_are_given_up(unharmed: LocalStore) -> None:
+    store = unharmed
+    store.ossctl("bucket", "create", "fleeting")
+    times = ("--expire-after", "1s", "--expire-noncurrent-after", "1s")
+    said = store.ossctl("bucket", "set", "fleeting", *times, "--abort-uploads-after", "1s")
+    assert b"objects 1s, old versions 1s, uploads 1s" in said.stdout
+    expired = store.census()["expired"]
+    store.request("PUT", "/buckets/fleeting/objects/x", body=noise(300 * KIB, seed=510)).expect(200)
+    declared = {"Digest": f"SHA-256={b64encode(bytes(32)).decode()}", "Size": "100000"}
+    store.request("POST", "/buckets/fleeting/objects/y", headers=declared).expect(201)
+    # Until nothing keeps the bucket any more: neither versions, nor a marker, nor an upload.
+    removal = ("DELETE", "/buckets/fleeting")
+    wait_for(lambda: store.request(*removal).status == 204, what="the bucket to be empty")
+    now = store.census()["expired"]
+    assert now["objects"] > expired["objects"] and now["versions"] > expired["versions"]
+    assert store.cluster()["lifecycle"]["last_round_s_ago"] >= 0
+    urls = {each["id"]: each["url"] for each in store.cluster()["metanodes"]}
+    leader = urls[store.leader()].removeprefix("http://")
+    metrics = store.request("GET", "/metrics", address=leader, anonymous=True).expect(200).body
+    assert b'oss_lifecycle_expired_total{kind="objects"}' in metrics
 
 
 # --- scan ---------------------------------------------------------------------------------

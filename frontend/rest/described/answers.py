@@ -171,8 +171,8 @@ class BucketMade(Shape, frozen=True):
 
 
 class BucketShown(Shape, frozen=True):
-    """A bucket; `keep_versions` 0: all are kept; a quota of 0: none. What is used counts old
-    versions too, at their whole size."""
+    """A bucket; `keep_versions` 0: all are kept; a quota of 0: none; a time of 0: never. What
+    is used counts old versions too, at their whole size."""
 
     name: BucketText
     created: Time
@@ -182,6 +182,9 @@ class BucketShown(Shape, frozen=True):
     used_versions: Count
     quota_bytes: Size
     quota_versions: Count
+    expire_after_s: Count
+    expire_noncurrent_after_s: Count
+    abort_uploads_after_s: Count
 
 
 class BucketsShown(Shape, frozen=True):
@@ -278,6 +281,15 @@ class FrontendShown(Shape, frozen=True, omit_defaults=True):
     last_heartbeat_ms_ago: int = 0
 
 
+class Expired(Shape, frozen=True):
+    """`objects` got a delete marker; `versions` and `markers` were removed for good."""
+
+    objects: Count
+    versions: Count
+    markers: Count
+    size_bytes: Size
+
+
 class Census(Shape, frozen=True):
     """Counts of the catalog now; `missing["n"]`: stripes with n slots missing or bad."""
 
@@ -298,6 +310,7 @@ class Census(Shape, frozen=True):
     pruned_versions: Count
     pruned_markers: Count
     pruned_bytes: Size
+    expired: Annotated[Expired, Meta(description="By time, since the cluster was formed.")]
     moved_shards: Count
     moved_bytes: Size
 
@@ -309,6 +322,16 @@ class Pruning(Shape, frozen=True):
     buckets_done: Count
     keys_visited: Count
     removed: Count
+    last_round_s_ago: Annotated[float, Meta(description="-1: no round has ended yet.")]
+
+
+class LifecycleShown(Shape, frozen=True):
+    """How far the leader's round is over the buckets that want anything gone by time."""
+
+    buckets: Count
+    buckets_done: Count
+    objects: Annotated[Count, Meta(description="That got a delete marker.")]
+    removed: Annotated[Count, Meta(description="Versions and markers, for good.")]
     last_round_s_ago: Annotated[float, Meta(description="-1: no round has ended yet.")]
 
 
@@ -342,6 +365,7 @@ class Cluster(Shape, frozen=True):
     admits_writes: bool
     census: Annotated[Census | None, Meta(description="null while there is no leader")]
     pruning: Pruning | None
+    lifecycle: LifecycleShown | None
     healing: Annotated[HealingShort | None, Meta(description="null while no leader tells.")]
     generation: Annotated[Count, Meta(description="Of the catalog; a restore begins another.")]
     deletion: Deletion

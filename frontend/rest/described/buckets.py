@@ -19,6 +19,8 @@ from frontend.openapi.words import (
 )
 from frontend.rest.described.answers import BucketMade, BucketShown, BucketsShown
 from frontend.rest.described.objects import BUCKET
+from raftmeta.commands import UPLOAD_LIFE_S_MAX
+from raftmeta.lifecycle import LIFE_MS_MAX
 
 _SHOWN: Final = BucketShown(
     name="photos",
@@ -29,6 +31,9 @@ _SHOWN: Final = BucketShown(
     used_versions=1,
     quota_bytes=0,
     quota_versions=0,
+    expire_after_s=0,
+    expire_noncurrent_after_s=0,
+    abort_uploads_after_s=0,
 )
 
 
@@ -86,10 +91,12 @@ def _make() -> Node:
 def _change() -> Node:
     count = Annotated[int, Meta(ge=0, le=1000)]
     bound = Annotated[int, Meta(ge=0, le=1 << 62)]
+    life = Annotated[int, Meta(ge=0, le=LIFE_MS_MAX // 1000)]
+    wait = Annotated[int, Meta(ge=0, le=UPLOAD_LIFE_S_MAX)]
     return operation(
         "changeBucket",
         "buckets",
-        "How many versions are kept of each object, and what the bucket may hold",
+        "How many versions are kept of each object, for how long, and what the bucket may hold",
         all_answers(
             {"200": answers_json("As it is now.", BucketShown, _SHOWN)},
             fails(400, 401, 403, 404, 500, 503),
@@ -98,6 +105,21 @@ def _change() -> Node:
             in_query("keep_versions", count, "Newest versions of each object; 0: all.", example=5),
             in_query("quota_bytes", bound, "Bytes, old versions included; 0: any.", example=0),
             in_query("quota_versions", bound, "Versions of all objects; 0: any.", example=0),
+            in_query(
+                "expire_after_s", life, "Objects get a delete marker; 0: never.", example=2_592_000
+            ),
+            in_query(
+                "expire_noncurrent_after_s",
+                life,
+                "Versions are removed for good so long after a newer one came; 0: never.",
+                example=604_800,
+            ),
+            in_query(
+                "abort_uploads_after_s",
+                wait,
+                "Uploads are given up so long after their last sign of life; 0: as is set.",
+                example=86_400,
+            ),
         ],
     )
 

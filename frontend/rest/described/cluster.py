@@ -22,8 +22,10 @@ from frontend.rest.described.answers import (
     Deletion,
     Disk,
     DiskCensus,
+    Expired,
     FrontendShown,
     HealingShort,
+    LifecycleShown,
     MayStop,
     Metanode,
     PrunedObject,
@@ -102,10 +104,12 @@ _CLUSTER: Final = Cluster(
         pruned_versions=0,
         pruned_markers=0,
         pruned_bytes=0,
+        expired=Expired(objects=0, versions=0, markers=0, size_bytes=0),
         moved_shards=12,
         moved_bytes=18_000_000,
     ),
     pruning=None,
+    lifecycle=LifecycleShown(buckets=1, buckets_done=1, objects=0, removed=0, last_round_s_ago=2.5),
     generation=1,
     deletion=Deletion(
         frozen=False, restored_at_ms=None, disks=0, disks_confirmed=0, disks_unconfirmed=[]

@@ -114,12 +114,14 @@ def test_what_is_done_to_buckets_is_audited(tmp_path: Path) -> None:
         await api("PUT", "/buckets/audited?profile=2+1", headers=headers)
         await api("PUT", "/buckets/audited")
         await api("PATCH", "/buckets/audited?keep_versions=3")
+        await api("PATCH", "/buckets/audited?expire_after_s=60")
         await api("DELETE", "/buckets/audited")
         rows = await audited(api)
         assert [(row.action, row.target, row.detail, row.outcome) for row in rows] == [
             ("bucket.create", "audited", "2+1", "done"),
             ("bucket.create", "audited", "", "BucketAlreadyExists"),
             ("bucket.change", "audited", "keep_versions=3", "done"),
+            ("bucket.change", "audited", "expire_after_s=60", "done"),
             ("bucket.remove", "audited", "", "done"),
         ]
         assert {row.actor for row in rows} == {"root"}

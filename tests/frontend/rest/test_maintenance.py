@@ -275,3 +275,25 @@ def test_a_bucket_s_setting_is_changed_and_shown(tmp_path: Path) -> None:
         assert (await api("PATCH", "/buckets/absent?keep_versions=1")).status == 404
 
     run(tmp_path, story)
+
+
+def test_what_goes_by_time_is_set_and_shown(tmp_path: Path) -> None:
+    async def story(api: Api) -> None:
+        path = f"/buckets/{BUCKET}"
+        names = ("expire_after_s", "expire_noncurrent_after_s", "abort_uploads_after_s")
+        shown = (await api("GET", path)).json
+        assert [shown[name] for name in names] == [0, 0, 0]
+        for nth, name in enumerate(names, start=60):
+            changed = await api("PATCH", f"{path}?{name}={nth}")
+            assert (changed.status, changed.json[name]) == (200, nth)
+        shown = (await api("GET", path)).json
+        assert [shown[name] for name in names] == [60, 61, 62]
+        off = await api("PATCH", path + "?expire_after_s=0&abort_uploads_after_s=0")
+        assert [off.json[name] for name in names] == [0, 61, 0]
+        for wrong in ("x", "-1", "9" * 12, "9" * 29):
+            for name in names:
+                assert (await api("PATCH", f"{path}?{name}={wrong}")).status == 400, (name, wrong)
+        assert (await api("PATCH", f"{path}?abort_uploads_after_s=34560000")).status == 400
+        assert (await api("PATCH", "/buckets/absent?expire_after_s=1")).status == 404
+
+    run(tmp_path, story)

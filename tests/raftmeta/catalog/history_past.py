@@ -6,13 +6,14 @@ from hypothesis import strategies as st
 
 from raftmeta.commands import DeleteObject, DeleteVersion, PruneVersions, Refused, Undelete
 from raftmeta.entries import AnyCommand
+from raftmeta.lifecycle import ExpireVersions, SetLifecycle
 from tests.raftmeta.catalog.harness import Driver
 
 KEYS = ("a", "b/", "b/x", "b/y", "c")
 Op = tuple[str, str, int]
 
 ops = st.tuples(
-    st.sampled_from(["put", "put", "put", "delete", "undelete", "remove", "prune"]),
+    st.sampled_from(["put", "put", "put", "delete", "undelete", "remove", "prune", "expire"]),
     st.sampled_from(KEYS),
     st.integers(0, 3),
 )
@@ -30,12 +31,15 @@ class Model:
     """(time, objects that were there from then on, by key), by time."""
 
     def play(self, driver: Driver, batch: list[Op]) -> None:
-        """The same changes here and there, in one batch."""
+        """The same changes here and there, in one batch; then what goes by time, where that is
+        among them."""
         driver.now_ms += 10
-        entries = [driver.next(self._change(op, driver)) for op in batch]
+        entries = [driver.next(self._change(op, driver)) for op in batch if op[0] != "expire"]
         results = driver.apply(*entries)
         assert not any(isinstance(result, Refused) for result in results), results
         self.past.append((driver.catalog.head.catalog_time_ms, self._objects()))
+        if any(what == "expire" for what, _, _ in batch):
+            self._expire(driver)
 
     def at(self, at_ms: int) -> dict[str, tuple[int, bytes]]:
         """The objects of that time."""
@@ -54,6 +58,14 @@ class Model:
     def _objects(self) -> dict[str, tuple[int, bytes]]:
         tops = ((key, stack[-1]) for key, stack in self.stacks.items() if stack)
         return {key: (number, body) for key, (number, body) in tops if body is not None}
+
+    def _expire(self, driver: Driver) -> None:
+        """All that is not the newest goes, then markers with nothing behind them."""
+        driver.run(SetLifecycle(bucket="bucket", expire_noncurrent_after_ms=1))
+        driver.run(ExpireVersions(bucket="bucket"))
+        for key, stack in self.stacks.items():
+            self.stacks[key] = [each for each in stack[-1:] if each[1] is not None]
+        self.past.append((driver.catalog.head.catalog_time_ms, self._objects()))
 
     def _change(self, op: Op, driver: Driver) -> AnyCommand:
         """The command, as far as it makes sense for this key, else a put."""

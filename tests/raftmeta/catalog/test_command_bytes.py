@@ -61,6 +61,7 @@ from raftmeta.credentials import (
 from raftmeta.entries import AnyCommand, Batch, Entry
 from raftmeta.generations import AdoptGeneration, BeginGeneration, ConfirmCensus
 from raftmeta.healing import DrainDisk, JudgeDisk, PauseWork
+from raftmeta.lifecycle import ExpireObject, ExpireVersions, SetLifecycle
 from raftmeta.members import Member, SetMembers
 from raftmeta.moving import CloseTasks, MoveSlot, OpenTasks, TaskDraft
 from raftmeta.timetravel import (
@@ -140,6 +141,17 @@ COMMANDS: dict[str, AnyCommand] = {
         ttl_ms=1000,
         plan=UploadPlan(owner="A", owner_since_ms=7, is_declared=True),
     ),
+    "BeginUpload waiting": BeginUpload(
+        upload=UPLOAD, bucket="bucket", key="k", ttl_ms=1000, waits=True
+    ),
+    "SetLifecycle": SetLifecycle(
+        bucket="bucket",
+        expire_after_ms=5,
+        expire_noncurrent_after_ms=6,
+        abort_uploads_after_ms=0,
+    ),
+    "ExpireObject": ExpireObject(bucket="bucket", key="k"),
+    "ExpireVersions": ExpireVersions(bucket="bucket", rows_max=100),
     "SealUpload": SealUpload(upload=UPLOAD, size_bytes=5, sha256=bytes(32), ttl_ms=1000),
     "KeepChunk": KeepChunk(
         upload=UPLOAD,

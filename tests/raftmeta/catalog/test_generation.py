@@ -32,6 +32,7 @@ from raftmeta.commands import (
 )
 from raftmeta.entries import Entry
 from raftmeta.generations import AdoptGeneration, BeginGeneration, ConfirmCensus
+from raftmeta.lifecycle import Expired, ExpireObject, ExpireVersions, SetLifecycle
 from raftmeta.moving import REPAIR, OpenTasks, ReadTasks, TaskDraft, TasksOpened, TasksRead
 from raftmeta.queries import (
     ClusterDescribed,
@@ -166,6 +167,22 @@ def test_the_leader_prunes_nothing_while_frozen_but_who_asks_may(driver: Driver)
     adopt(after, force=True)
     pruned = after.run(PruneVersions(bucket="bucket", key="k"))
     assert isinstance(pruned, VersionsPruned) and pruned.versions == 1
+
+
+def test_nothing_goes_by_time_while_frozen(driver: Driver) -> None:
+    for _ in range(2):
+        driver.put_inline("k", b"x")
+    asked = SetLifecycle(bucket="bucket", expire_after_ms=1, expire_noncurrent_after_ms=1)
+    assert driver.run(asked) == Done()
+    driver.pass_time(MINUTE_MS)
+    after = restore(driver)
+    after.run(ConfirmTime())
+    for command in (ExpireVersions(bucket="bucket"), ExpireObject(bucket="bucket", key="k")):
+        assert after.run(command) == Expired()
+    adopt(after, force=True)
+    gone = after.run(ExpireVersions(bucket="bucket"))
+    assert isinstance(gone, Expired) and gone.versions == 1
+    assert after.run(ExpireObject(bucket="bucket", key="k")) == Expired(objects=1)
 
 
 def test_adopting_waits_for_a_census_of_every_disk_that_counts(driver: Driver) -> None:

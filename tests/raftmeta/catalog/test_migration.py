@@ -9,6 +9,8 @@ from raftmeta.catalog import schema
 from raftmeta.commands import (
     BeginUpload,
     Collected,
+    DeleteObject,
+    DeleteVersion,
     Done,
     HoldManifest,
     ObjectPut,
@@ -17,11 +19,13 @@ from raftmeta.commands import (
     Staged,
     UploadBody,
 )
+from raftmeta.lifecycle import Expired, ExpireVersions, SetLifecycle
 from raftmeta.queries import FindObject, FindUpload, Found, UploadFound
 from tests.raftmeta.catalog.harness import GRACE_MS, MINUTE_MS, Driver, refusal
 
 LATER_TABLES = {
     "audit",
+    "bare_markers",
     "censuses",
     "ended_families",
     "finished_uploads",
@@ -66,6 +70,14 @@ def at_work(driver: Driver) -> None:
     assert isinstance(found, Found)
     hold = HoldManifest(upload=b"h" * 16, manifest=found.version.manifest, ttl_ms=GRACE_MS)
     assert driver.run(hold) == Done()
+    for letter in "vvdv":  # one that is written over, deleted, and written again
+        if letter == "v":
+            driver.put_inline("worn", b"x")
+        else:
+            driver.run(DeleteObject(bucket="bucket", key="worn"))
+    driver.put_inline("bare", b"x")
+    driver.run(DeleteObject(bucket="bucket", key="bare"))
+    driver.run(DeleteVersion(bucket="bucket", key="bare", number=1))
     for name in (b"a", b"b"):
         upload = name * 16
         begin = BeginUpload(upload=upload, bucket="bucket", key=name.decode(), ttl_ms=GRACE_MS)
@@ -102,6 +114,9 @@ def go_on(driver: Driver) -> None:
     while driver.collect() != Collected():
         pass
     assert refusal(driver.ask(FindUpload(upload=b"b" * 16))) == "NoSuchUpload"
+    driver.run(SetLifecycle(bucket="bucket", expire_noncurrent_after_ms=GRACE_MS))
+    gone = driver.run(ExpireVersions(bucket="bucket"))
+    assert isinstance(gone, Expired) and (gone.versions, gone.markers) == (2, 2)
     assert driver.catalog.contradictions() == []
 
 

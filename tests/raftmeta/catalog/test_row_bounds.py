@@ -12,6 +12,7 @@ import pytest
 from osscore.model import ObjectAttributes
 from raftmeta.admission import ROWS_MAX, rows_of
 from raftmeta.catalog.apply_credentials import REVOKED_AT_ONCE, SIGNING_KEYS_MAX
+from raftmeta.catalog.apply_lifecycle import RETIMED_AT_ONCE
 from raftmeta.catalog.apply_objects import MARKERS_AT_ONCE
 from raftmeta.catalog.apply_uploads import RESERVED_MAX
 from raftmeta.catalog.manifests import SEGMENTS_AT_ONCE
@@ -34,6 +35,7 @@ from raftmeta.commands import (
 )
 from raftmeta.credentials import RevokeTokens, RotateSigningKey
 from raftmeta.entries import AnyCommand
+from raftmeta.lifecycle import ExpireObject, ExpireVersions, SetLifecycle
 from raftmeta.queries import FindObject, Found, ReadTrash, TrashRead
 from raftmeta.timetravel import (
     RestoreObject,
@@ -161,6 +163,36 @@ def of_a_long_version(driver: Driver) -> AnyCommand:
     return PruneVersions(bucket="bucket", key="k", keep=1, rows_max=1)
 
 
+def of_expired_versions(driver: Driver) -> AnyCommand:
+    of_many_versions(driver)
+    driver.run(SetLifecycle(bucket="bucket", expire_noncurrent_after_ms=1))
+    return ExpireVersions(bucket="bucket", rows_max=10_000)
+
+
+def of_bare_markers(driver: Driver) -> AnyCommand:
+    driver.put_inline("k", b"x")
+    for _ in range(400):
+        driver.run(DeleteObject(bucket="bucket", key="k"))
+    driver.run(DeleteVersion(bucket="bucket", key="k", number=1))
+    driver.run(SetLifecycle(bucket="bucket", expire_after_ms=1))
+    return ExpireVersions(bucket="bucket", rows_max=10_000)
+
+
+def of_an_expired_object(driver: Driver) -> AnyCommand:
+    driver.put_inline("k", b"x")
+    driver.run(SetLifecycle(bucket="bucket", expire_after_ms=1))
+    return ExpireObject(bucket="bucket", key="k")
+
+
+def of_retimed_uploads(driver: Driver) -> AnyCommand:
+    for number in range(RETIMED_AT_ONCE + 10):
+        upload = number.to_bytes(16, "big")
+        driver.run(
+            BeginUpload(upload=upload, bucket="bucket", key="k", ttl_ms=GRACE_MS, waits=True)
+        )
+    return SetLifecycle(bucket="bucket", abort_uploads_after_ms=5 * GRACE_MS)
+
+
 def of_emptied_trash(driver: Driver) -> AnyCommand:
     for number in range(100):
         driver.put(f"k{number}", driver.draft(1))
@@ -194,6 +226,10 @@ def of_a_rotation(driver: Driver) -> AnyCommand:
         of_a_restore,
         of_many_versions,
         of_a_long_version,
+        of_expired_versions,
+        of_bare_markers,
+        of_an_expired_object,
+        of_retimed_uploads,
         of_emptied_trash,
         of_revoked_tokens,
         of_a_rotation,

@@ -16,7 +16,7 @@ from raftmeta.catalog.catalog import Catalog
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-GOLDEN = "7c3d2e9c0bd70a710c410dcc6606c4d02a3c64f1be0dea4bfbaa0cd9cadee9f8"
+GOLDEN = "d674251af4922a036ead9e914d1a81a690fb4c6ed16ad8e35f7c8a8ccedbcd89"
 PRAGMAS = {"page_size": 4096, "auto_vacuum": 2, "journal_mode": "wal", "encoding": "UTF-8"}
 
 
