@@ -21,6 +21,7 @@ from blobd.wire import (
     BatchReply,
     CensusAsked,
     InventoryPage,
+    LastVerified,
     Recheck,
     Rechecked,
     ScrubObeyed,
@@ -28,6 +29,7 @@ from blobd.wire import (
     ShardOutcome,
     ShardPut,
     SweepPage,
+    WhenVerified,
     coding_text,
     pack_batch,
     shard_path,
@@ -46,6 +48,7 @@ _inventory_page = msgspec.msgpack.Decoder(InventoryPage)
 _rechecked = msgspec.msgpack.Decoder(Rechecked)
 _census_asked = msgspec.msgpack.Decoder(CensusAsked)
 _scrub_obeyed = msgspec.msgpack.Decoder(ScrubObeyed)
+_last_verified = msgspec.msgpack.Decoder(LastVerified)
 _sweep_page = msgspec.msgpack.Decoder(SweepPage)
 
 
@@ -232,6 +235,32 @@ class BlobClient:
             return _scrub_obeyed.decode(reply.body)
         except msgspec.MsgspecError as error:
             raise OutcomeUnknown("A peer's answer to a scrub is not readable.") from error
+
+    async def last_verified(
+        self,
+        url: str,
+        disk_uuid: bytes,
+        identities: Sequence[ShardIdentity],
+        *,
+        deadline_s: float,
+    ) -> tuple[int, ...]:
+        """How many ms ago each shard was last reread and good; -1: not since it was written.
+
+        At most VERIFIED_ASKED_MAX of them. Raises InvalidArgument, NoSuchNode, NotReady,
+        DiskFailing and those of the way.
+        """
+        body = msgspec.msgpack.encode(WhenVerified(identities=tuple(identities)))
+        target = f"{url}/v1/disks/{disk_uuid.hex()}/verified"
+        reply = check(
+            await self._rpc.call("POST", target, body=body, deadline_s=deadline_s, idempotent=True)
+        )
+        try:
+            ms_ago = _last_verified.decode(reply.body).ms_ago
+        except msgspec.MsgspecError as error:
+            raise OutcomeUnknown("A peer's answer on rereading is not readable.") from error
+        if len(ms_ago) != len(identities):
+            raise OutcomeUnknown("A peer answered for another number of shards than were asked.")
+        return ms_ago
 
     async def get_temp_piece(
         self, url: str, temp: bytes, number: int, *, deadline_s: float

@@ -22,10 +22,12 @@ from blobd.wire import (
     CRC_HEADER,
     RECHECK_ROWS_MAX,
     SHARD_BYTES_MAX,
+    VERIFIED_ASKED_MAX,
     BatchReply,
     CensusAsked,
     InventoryPage,
     InventoryRow,
+    LastVerified,
     Recheck,
     Rechecked,
     ScrubObeyed,
@@ -34,6 +36,7 @@ from blobd.wire import (
     ShardPut,
     Status,
     SweepPage,
+    WhenVerified,
     parse_coding,
     unpack_batch,
 )
@@ -77,6 +80,8 @@ class Shared:
     """Of which disk; answers when that was."""
     order_scrub: Callable[[bytes, str], Awaitable[int]]
     """Of which disk, and what to do; answers when it began."""
+    last_verified: Callable[[bytes, Sequence[ShardIdentity]], tuple[int, ...]]
+    """Of which disk, which shards; blocks."""
 
 
 def routes(shared: Shared) -> list[Any]:
@@ -90,6 +95,7 @@ def routes(shared: Shared) -> list[Any]:
         (_DISK + r"/sweep", SweepHandler, given),
         (_DISK + r"/census", CensusHandler, given),
         (_DISK + r"/scrub", ScrubHandler, given),
+        (_DISK + r"/verified", VerifiedHandler, given),
         (r"/v1/status", StatusHandler, given),
     ]
 
@@ -285,6 +291,21 @@ class ScrubHandler(BoundedHandler):
         action = self.decode(ScrubOrder).action
         began_at_ms = await self.shared.order_scrub(bytes.fromhex(disk), action)
         self.reply(ScrubObeyed(began_at_ms=began_at_ms))
+
+
+class VerifiedHandler(BoundedHandler):
+    """When shards of the disk were last reread."""
+
+    async def post(self, disk: str) -> None:
+        """For each that is asked for; nothing is read."""
+        identities = self.decode(WhenVerified).identities
+        if not 1 <= len(identities) <= VERIFIED_ASKED_MAX:
+            raise InvalidArgument(f"Ask for 1 to {VERIFIED_ASKED_MAX} shards.")
+        for identity in identities:
+            check_identity(identity)
+        uuid = bytes.fromhex(disk)
+        ms_ago = await asyncio.to_thread(self.shared.last_verified, uuid, identities)
+        self.reply(LastVerified(ms_ago=ms_ago))
 
 
 class StatusHandler(BoundedHandler):

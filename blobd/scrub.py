@@ -9,6 +9,7 @@ are not reread: nothing that is served stands on them, and a rebuild of the inde
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -25,10 +26,12 @@ from blobd.scrubstate import (
     left_bytes,
     left_of,
     read_state,
+    verified_at_ms,
 )
 from blobd.volumerecords import Record, Volume
 from osscore.errors import CorruptShard, DiskFailing, NoSuchShard, StoreError
 from osscore.model import ShardIdentity
+from osscore.names import birth_ms
 from ossd.clock import Clock
 from ossd.disk import Disk
 from raftmeta.client import MetaClient
@@ -121,6 +124,21 @@ class Scrubber:
             unverified_volumes=len(volumes) - len(verified),
             oldest_verified_ms_ago=max(0, ago_ms) if verified else -1,
         )
+
+    def verified_ms_ago(self, identities: Sequence[ShardIdentity]) -> list[int]:
+        """How long ago each was last reread and good; -1: not since it was written, or unknown.
+
+        Any thread; looks up the index. Raises DiskFailing.
+        """
+        state, now_ms = self._state, self._clock.now_ms()
+        places = self._target.store.records.places(identities)
+        found = []
+        for identity in identities:
+            at_ms = verified_at_ms(state, *places[identity]) if identity in places else 0
+            if at_ms <= _born_ms(identity):
+                at_ms = 0
+            found.append(max(0, now_ms - at_ms) if at_ms else -1)
+        return found
 
     # --- orders ---------------------------------------------------------------------------
 
@@ -342,3 +360,8 @@ class Scrubber:
 
     def _where(self) -> dict[str, object]:
         return {"disk": self._target.number, "folder": str(self._target.folder)}
+
+
+def _born_ms(identity: ShardIdentity) -> int:
+    """When the shard was written at the earliest, by catalog time; 0: by a task, who knows when."""
+    return birth_ms(identity.stripe) if identity.gen == 0 else 0

@@ -113,6 +113,14 @@ def ended(state: ScrubState, volumes: Iterable[Volume], now_ms: int) -> ScrubSta
     )
 
 
+def verified_at_ms(state: ScrubState, volume: str, offset: int) -> int:
+    """When the record that lies at this offset of a volume was seen to be good: then, or later
+    by being written. 0: not reread yet."""
+    if volume == state.volume and offset <= state.offset:
+        return state.volume_began_at_ms
+    return state.verified_at_ms.get(volume, 0)
+
+
 def left_bytes(state: ScrubState, volumes: Iterable[Volume]) -> int:
     """What the pass has yet to reread; of the volume under way by how far it is."""
     if not state.pass_began_at_ms:

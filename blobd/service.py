@@ -158,6 +158,7 @@ class BlobDaemon:
             sweep=self._sweep,
             ask_census=self._upkeep.ask_census,
             order_scrub=self._upkeep.order_scrub,
+            last_verified=self._upkeep.last_verified,
         )
         door = Door(
             temps=self._temps,

@@ -1,12 +1,13 @@
 """What looks after a daemon's disks in the background, found by disk."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from blobd.census import Census
 from blobd.disks import DataDisk, Disks
 from blobd.scrub import Scrubber
 from blobd.wire import SCRUB_ACTIONS, SCRUB_NOW, SCRUB_PAUSE, SCRUB_RESUME, VolumeVerified
 from osscore.errors import InvalidArgument, NotReady, StoreError
+from osscore.model import ShardIdentity
 from raftmeta.queries import ClusterDescribed
 from raftmeta.upkeep import DiskCensus, DiskScrub
 
@@ -73,6 +74,15 @@ class Upkeep:
             )
             for volume in volumes
         )
+
+    def last_verified(
+        self, disk_uuid: bytes, identities: Sequence[ShardIdentity]
+    ) -> tuple[int, ...]:
+        """See Scrubber.verified_ms_ago. Raises NoSuchNode, NotReady, DiskFailing."""
+        scrubber = self._scrubbers.get(self._disks.by_uuid(disk_uuid))
+        if scrubber is None:
+            raise NotReady("The daemon is starting.")
+        return tuple(scrubber.verified_ms_ago(identities))
 
     def heed(self, described: ClusterDescribed) -> None:
         """Tell everybody what the catalog says of the cluster."""

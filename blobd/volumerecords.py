@@ -1,10 +1,10 @@
 """The records of a disk volume by volume, in the order in which they lie there: for rereading."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from blobd.index import Index, State
-from blobd.record import key_identity
+from blobd.record import identity_key, key_identity
 from blobd.volumefiles import VolumeFiles
 from osscore.model import ShardIdentity
 
@@ -34,6 +34,10 @@ class RecordPage(NamedTuple):
     behind: int | None
 
 
+def _name(number: int, salt: bytes) -> str:
+    return f"{number:08x}-{salt.hex()}"
+
+
 class VolumeRecords:
     """Reads the index of one disk. Blocks; thread-safe."""
 
@@ -49,9 +53,22 @@ class VolumeRecords:
         for number, info in sorted(self._files.infos.items()):
             use = self._index.use.get(number)
             live_bytes = use.live_bytes if use is not None else 0
-            name = f"{number:08x}-{info.name.salt.hex()}"
+            name = _name(number, info.name.salt)
             found.append(Volume(name, number, info.size_bytes, live_bytes))
         return found
+
+    def places(self, identities: Sequence[ShardIdentity]) -> dict[ShardIdentity, tuple[str, int]]:
+        """Volume's name and offset of those that are here and not known to be damaged.
+
+        Raises DiskFailing.
+        """
+        rows = self._guarded(self._index.find_many, [identity_key(each) for each in identities])
+        infos = self._files.infos
+        return {
+            key_identity(key): (_name(row.volume, infos[row.volume].name.salt), row.offset)
+            for key, row in rows.items()
+            if row.state == State.LIVE and row.volume in infos
+        }
 
     def settle(self) -> None:
         """Have pages show all that is in the volumes now. Raises DiskFailing."""

@@ -21,6 +21,8 @@ POST /v1/disks/DISK/recheck
 POST /v1/disks/DISK/sweep?after=CURSOR&dry_run=1
     out: msgpack SweepPage: one page of the disk looked through for what nobody can name any
     more, which is deleted unless it is a dry run (SAFETY rule 1).
+POST /v1/disks/DISK/verified
+    in: msgpack WhenVerified; out: msgpack LastVerified: when shards were last reread.
 POST /v1/disks/DISK/census
     out: msgpack CensusAsked: the disk's slots and shards are compared at once.
 POST /v1/disks/DISK/scrub
@@ -54,6 +56,7 @@ from raftmeta.upkeep import DiskCensus, DiskScrub
 BATCH = "/v1/shards"
 STATUS = "/v1/status"
 RECHECK_ROWS_MAX = 64
+VERIFIED_ASKED_MAX = 1000
 SCRUB_NOW, SCRUB_PAUSE, SCRUB_RESUME = "now", "pause", "resume"
 SCRUB_ACTIONS = (SCRUB_NOW, SCRUB_PAUSE, SCRUB_RESUME)
 ADOPT = "/v1/adopt"
@@ -221,6 +224,19 @@ class SweepPage(msgspec.Struct, frozen=True, kw_only=True):
     shared: ShardCount
     removed: ShardCount
     next: str = ""
+
+
+class WhenVerified(msgspec.Struct, frozen=True, kw_only=True):
+    """When were these shards of a disk last reread? At most VERIFIED_ASKED_MAX."""
+
+    identities: tuple[ShardIdentity, ...]
+
+
+class LastVerified(msgspec.Struct, frozen=True, kw_only=True):
+    """`ms_ago[i]`: since shard i was last reread and good, at the latest: the time is that of its
+    volume's rereading; -1: not since it was written, as far as is known, or it is not there."""
+
+    ms_ago: tuple[int, ...]
 
 
 class CensusAsked(msgspec.Struct, frozen=True, kw_only=True):

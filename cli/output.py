@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, NoReturn
 
@@ -120,6 +120,21 @@ def human_bytes(size_bytes: float) -> str:
 def human_time(text: str) -> str:
     """An ISO 8601 time of the API as local time to the second."""
     return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def human_span(seconds: float) -> str:
+    """'45 s', '12 min', '3 h', '9 d': in one unit, for people."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} d"
+
+
+def human_ago(text: str) -> str:
+    """How long ago an ISO 8601 time of the API was, by this machine's clock."""
+    passed = datetime.now(UTC) - datetime.fromisoformat(text)
+    return f"{human_span(max(0.0, passed.total_seconds()))} ago"
 
 
 def exit_code(error: StoreError) -> ExitCode:

@@ -10,7 +10,15 @@ from cli import api as http
 from cli.api import Api
 from cli.cluster import AsJson, Dir, Endpoint
 from cli.connection import connect
-from cli.output import ExitCode, console, errors_as_exit_codes, human_bytes, print_json, print_table
+from cli.output import (
+    ExitCode,
+    console,
+    errors_as_exit_codes,
+    human_bytes,
+    human_span,
+    print_json,
+    print_table,
+)
 from cli.progress import tally
 from osscore.errors import DeadlineExceeded
 
@@ -141,7 +149,7 @@ def _tell(found: dict[str, Any]) -> None:
     print_table(heads, [row + [""] * (width - len(row)) for row in rows])
     totals = found["totals"]
     if totals["eta_s"] is not None:
-        console().print(f"about {_span(totals['eta_s'])} left", markup=False)
+        console().print(f"about {human_span(totals['eta_s'])} left", markup=False)
     if totals["unreported"]:
         console().print(
             f"{totals['unreported']} bad shards are not reported to the catalog yet", markup=False
@@ -154,7 +162,7 @@ def _row(scrub: dict[str, Any] | None) -> list[str]:
     under_way = scrub["began_at_ms"] > 0
     state = "paused" if scrub["is_paused"] else "rereads" if under_way else "rests"
     ago_ms = scrub["oldest_verified_ms_ago"]
-    oldest = "never" if ago_ms < 0 else f"{_span(ago_ms / 1000)} ago"
+    oldest = "never" if ago_ms < 0 else f"{human_span(ago_ms / 1000)} ago"
     if ago_ms >= 0 and scrub["unverified_volumes"]:
         oldest += f", {scrub['unverified_volumes']} of {scrub['volumes']} volumes never"
     return [
@@ -165,9 +173,3 @@ def _row(scrub: dict[str, Any] | None) -> list[str]:
         str(scrub["bad"] if under_way else scrub["last_bad"]),
         oldest,
     ]
-
-
-def _span(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.api import call
-from cli.output import console, errors_as_exit_codes, human_bytes, print_json
+from cli.output import console, errors_as_exit_codes, human_bytes, human_span, print_json
 
 
 def change(
@@ -27,7 +27,7 @@ def progress_lines(found: dict[str, Any]) -> Iterable[str]:
     yield f"{human_bytes(found['left_bytes'])} to write, open tasks: {tasks or 'none'}"
     rate = f"{human_bytes(found['bytes_per_s'])}/s written in the last minute"
     if found["eta_s"] is not None:
-        rate += f", about {duration(found['eta_s'])} left"
+        rate += f", about {human_span(found['eta_s'])} left"
     yield rate
     moved = found["moved"]
     yield f"{moved['shards']} shards, {human_bytes(moved['bytes'])}, were written anew so far"
@@ -42,11 +42,3 @@ def disk_lines(disks: Iterable[dict[str, Any]], what: str) -> Iterable[str]:
             f"{disk['node']}/{disk['disk']} {what}: {disk['shards']} shards, "
             f"{human_bytes(disk['bytes'])}"
         )
-
-
-def duration(seconds: float) -> str:
-    """'3 min': for people."""
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -7,6 +7,7 @@ from frontend.cluster import ClusterState, DiskPlace
 from frontend.flows.locate import segments_of
 from frontend.flows.objects import ObjectRef, find_object
 from frontend.flows.store import Store
+from frontend.flows.verified import VerifiedAt, place_of, read_verified
 from osscore.model import Profile, Segment, Slot, SlotState, Stripe, VersionInfo
 from osscore.quorum import losses_survived
 from raftmeta.queries import CountReferences, ListVersions, ReferencesCounted, VersionsListed
@@ -20,7 +21,8 @@ GOOD, MISSING, BAD, LOST, SILENT = "good", "missing", "bad", "lost", "silent"
 @dataclass(frozen=True, slots=True)
 class ShardExplained:
     """One shard. `state`: good; missing or bad as its owner said; lost with its disk; silent
-    while its node does not answer."""
+    while its node does not answer. `verified_at_ms`: when its owner last reread it and it was
+    good, None: not since it was written, or nobody tells."""
 
     index: int
     gen: int
@@ -28,12 +30,14 @@ class ShardExplained:
     node: str
     zone: str
     state: str
+    verified_at_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class StripeExplained:
     """Bytes [start, start + length). `references`: segments of all objects that share them.
-    `survives_nodes`: any so many of the nodes may be lost now; -1: unreadable."""
+    `survives_nodes`: any so many of the nodes may be lost now; -1: unreadable.
+    `survives_zones`: None unless each good shard lies in one."""
 
     stripe: Stripe
     start: int
@@ -42,6 +46,7 @@ class StripeExplained:
     shards: tuple[ShardExplained, ...]
     survives_nodes: int
     survives_disks: int
+    survives_zones: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,9 @@ async def explain_object(store: Store, ref: ObjectRef) -> Explained:
     segments = await segments_of(store, found, all_stripes=True)
     references = await _references(store, segments)
     state = await store.cluster.refresh()
+    verified = await read_verified(store, state, [segment.stripe for segment in segments])
     stripes = tuple(
-        _explained(state, segment, references[segment.stripe.row]) for segment in segments
+        _explained(state, segment, references[segment.stripe.row], verified) for segment in segments
     )
     return Explained(version=found.version, versions=tuple(chain.versions), stripes=stripes)
 
@@ -90,9 +96,13 @@ async def _references(store: Store, segments: Sequence[Segment]) -> dict[int, in
     return found
 
 
-def _explained(state: ClusterState, segment: Segment, references: int) -> StripeExplained:
+def _explained(
+    state: ClusterState, segment: Segment, references: int, verified: VerifiedAt
+) -> StripeExplained:
     stripe = segment.stripe
-    shards = tuple(_shard(state, slot) for slot in stripe.slots)
+    shards = tuple(
+        _shard(state, slot, verified.get(place_of(stripe, slot))) for slot in stripe.slots
+    )
     good = [shard for shard in shards if shard.state == GOOD]
     return StripeExplained(
         stripe=stripe,
@@ -102,10 +112,13 @@ def _explained(state: ClusterState, segment: Segment, references: int) -> Stripe
         shards=shards,
         survives_nodes=losses_survived(stripe.coding, [(s.index, s.node) for s in good]),
         survives_disks=losses_survived(stripe.coding, [(s.index, s.disk) for s in good]),
+        survives_zones=losses_survived(stripe.coding, [(s.index, s.zone) for s in good])
+        if good and all(s.zone for s in good)
+        else None,
     )
 
 
-def _shard(state: ClusterState, slot: Slot) -> ShardExplained:
+def _shard(state: ClusterState, slot: Slot, verified_at_ms: int | None) -> ShardExplained:
     place = state.disks.get(slot.disk)
     return ShardExplained(
         index=slot.index,
@@ -114,6 +127,7 @@ def _shard(state: ClusterState, slot: Slot) -> ShardExplained:
         node=place.node if place else "",
         zone=place.zone if place else "",
         state=_state(state, slot, place),
+        verified_at_ms=verified_at_ms,
     )
 
 

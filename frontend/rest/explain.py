@@ -1,11 +1,14 @@
 """`/explain/NAME`: what is kept of an object, where, and what it would survive now."""
 
+from collections.abc import Iterable
+
 from frontend.flows.explain import Explained, StripeExplained, explain_object
 from frontend.flows.objects import ObjectRef
 from frontend.rest.handler import NativeHandler
 from frontend.rest.versions import shown_version
 from frontend.serving import query
 from osscore import paths
+from osscore.times import iso_time
 from raftmeta.access import INFO
 
 
@@ -38,8 +41,16 @@ def _shown(explained: Explained) -> dict[str, object]:
         "profiles": [str(profile) for profile in explained.profiles],
         "survives_nodes": min((each.survives_nodes for each in stripes), default=None),
         "survives_disks": min((each.survives_disks for each in stripes), default=None),
+        "survives_zones": _least(each.survives_zones for each in stripes),
         "stripes": [_shown_stripe(each) for each in stripes],
     }
+
+
+def _least(counts: Iterable[int | None]) -> int | None:
+    """The smallest; None where one is not known, or there are none."""
+    found = list(counts)
+    known = [each for each in found if each is not None]
+    return min(known) if known and len(known) == len(found) else None
 
 
 def _shown_stripe(each: StripeExplained) -> dict[str, object]:
@@ -56,6 +67,7 @@ def _shown_stripe(each: StripeExplained) -> dict[str, object]:
         "references": each.references,
         "survives_nodes": each.survives_nodes,
         "survives_disks": each.survives_disks,
+        "survives_zones": each.survives_zones,
         "shards": [
             {
                 "index": shard.index,
@@ -64,6 +76,7 @@ def _shown_stripe(each: StripeExplained) -> dict[str, object]:
                 "zone": shard.zone,
                 "disk": shard.disk,
                 "state": shard.state,
+                "verified": iso_time(shard.verified_at_ms) if shard.verified_at_ms else None,
             }
             for shard in each.shards
         ],

@@ -111,6 +111,7 @@ async def service(
             sweep=sweep,
             ask_census=found.upkeep.ask_census,
             order_scrub=found.upkeep.order_scrub,
+            last_verified=found.upkeep.last_verified,
         )
         parts = Parts(node="b", disks=found.disks, budget=budget, upkeep=found.upkeep)
         metrics.registry.register(DaemonMetrics(parts))

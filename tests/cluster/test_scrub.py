@@ -64,9 +64,13 @@ def test_a_bit_flipped_in_m_shards_of_each_object_is_found_without_any_read(
         shard = shards_of(store, name)[index]
         # Bad, or written anew elsewhere by whoever repairs.
         assert shard["state"] == "bad" or shard["generation"] > 0, (name, shard)
+    shown = store.ossctl("object", "explain", names[0]).stdout.decode()
+    assert "VERIFIED" in shown and " ago" in shown
     for name in names:
         sound = [shard for shard in shards_of(store, name) if (name, shard["index"]) not in flipped]
         assert {shard["state"] for shard in sound} == {"good"}
+        assert all(shard["verified"] for shard in sound if shard["generation"] == 0)
+        assert not any(s["verified"] for s in shards_of(store, name) if s["state"] == "bad")
         assert store.get(name) == bodies[name]
         store.remove_for_good(name)
 

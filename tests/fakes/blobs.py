@@ -59,6 +59,7 @@ class FakeBlobs:
         self.sweeps: list[tuple[bytes, str, bool]] = []
         self.asked: list[bytes] = []
         self.orders: list[tuple[bytes, str]] = []
+        self.verified_ms_ago: dict[Place, int] = {}
         self.put_count = 0
         self.get_count = 0
         self.batch_sizes: list[int] = []
@@ -201,6 +202,22 @@ class FakeBlobs:
         await self._reach(url, deadline_s)
         self.orders.append((disk_uuid, action))
         return ScrubObeyed(began_at_ms=1000 if action == "now" else 0)
+
+    async def last_verified(
+        self,
+        url: str,
+        disk_uuid: bytes,
+        identities: Sequence[ShardIdentity],
+        *,
+        deadline_s: float,
+    ) -> tuple[int, ...]:
+        """`verified_ms_ago` of those that are there, -1 of others."""
+        await self._reach(url, deadline_s)
+        held = self.shards[disk_uuid]
+        return tuple(
+            self.verified_ms_ago.get((disk_uuid, each), -1) if each in held else -1
+            for each in identities
+        )
 
     def recover(self, url: str) -> None:
         """Let a stalled daemon go on, also with what it has been asked already."""

@@ -13,6 +13,7 @@ from frontend.openapi.shapes import (
     ProfileText,
     Shape,
     Size,
+    Time,
     VersionNumber,
 )
 from frontend.openapi.words import Node, all_answers, answers_json, fails, in_query, operation, path
@@ -33,6 +34,10 @@ class ShardShown(Shape, frozen=True):
     zone: str
     disk: str
     state: Literal["good", "missing", "bad", "lost", "silent"]
+    verified: Annotated[
+        Time | None,
+        Meta(description="Last reread and good; null: not since it was written, or nobody tells."),
+    ]
 
 
 class StripeShown(Shape, frozen=True):
@@ -50,6 +55,7 @@ class StripeShown(Shape, frozen=True):
     references: Count
     survives_nodes: Survives
     survives_disks: Survives
+    survives_zones: Annotated[Survives | None, Meta(description="null: not all lie in zones.")]
     shards: list[ShardShown]
 
 
@@ -67,6 +73,7 @@ class ObjectExplained(Shape, frozen=True):
     profiles: list[ProfileText]
     survives_nodes: Survives | None
     survives_disks: Survives | None
+    survives_zones: Survives | None
     stripes: list[StripeShown]
 
 
@@ -92,6 +99,7 @@ _EXAMPLE: Final = ObjectExplained(
     profiles=[],
     survives_nodes=None,
     survives_disks=None,
+    survives_zones=None,
     stripes=[],
 )
 

@@ -166,6 +166,7 @@ async def daemon(
             sweep=unasked,
             ask_census=found.upkeep.ask_census,
             order_scrub=found.upkeep.order_scrub,
+            last_verified=found.upkeep.last_verified,
         )
         access = Access(found.meta, described.latest, SECRETS, clock=clock)
         door = Door(temps=temps, adoptions=adoptions, access=access, budget=budget)
