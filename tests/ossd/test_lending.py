@@ -156,6 +156,53 @@ async def test_a_loan_whose_client_is_quick_stays_young():
         assert await task
 
 
+async def recalled(lent: Lending, loan: Loan, other: Loan) -> None:
+    """Make it one that was slow before: nothing is lent afterwards."""
+    loan.on_recall = lambda: loan.give(loan.open_bytes)
+    await loan.grow(lent.total_bytes)
+    await other.grow(1)
+    other.give(1)
+    loan.on_recall = lambda: None
+    assert loan.is_behind and not loan.is_recalled and not lent.used_bytes
+
+
+@pytest.mark.parametrize("is_quick", [False, True])
+async def test_a_body_that_was_slow_is_overtaken_until_it_is_quick(is_quick: bool):
+    lent = lending()
+    with lent.lend() as busy, lent.lend() as slow, lent.lend() as new:
+        await recalled(lent, slow, new)
+        if is_quick:
+            await slow.grow(1)
+            slow.close(1).give()  # filled before anybody asked for it
+        await busy.grow(100)
+        part = busy.close(100)
+        tasks = [asyncio.create_task(loan.grow(100)) for loan in (slow, new)]
+        assert await waits(tasks[0]) and await waits(tasks[1])
+        part.give()
+        first, second = (slow, new) if is_quick else (new, slow)
+        assert (first.open_bytes, second.open_bytes) == (100, 0)
+        first.give(100)
+        assert await asyncio.gather(*tasks) == [True, True]
+
+
+async def test_a_reader_that_takes_what_it_has_is_not_behind_any_more():
+    lent = lending()
+    with lent.lend() as loan, lent.lend() as other:
+        await recalled(lent, loan, other)
+        loan.refresh()
+        assert not loan.is_behind
+
+
+async def test_a_body_that_closes_because_it_was_recalled_stays_behind():
+    lent = lending()
+    with lent.lend() as loan, lent.lend() as other:
+        await loan.grow(100)
+        task = asyncio.create_task(other.grow(1))
+        assert await waits(task) and loan.is_recalled
+        loan.close(100).give()
+        assert await task and loan.is_behind
+
+
 async def test_more_than_all_counts_as_all_and_what_is_endless_counts_nothing():
     lent = lending(10)
     with lent.lend() as loan:
