@@ -4,10 +4,9 @@ A client decides how long its upload fills a stripe and how long its download wa
 taken. Whatever lies in memory meanwhile is a `Loan` of the process's one `Lending`, on top
 of a small free part. When little is left, the loans that stand longest are recalled: an
 upload stores what it has as a short stripe, a download drops what it can read again. So no
-client, however slow, keeps others waiting (SAFETY rule 25, ADR 11).
-
-Who waits is served in the order of coming, but that bodies *behind* (recalled, and not shown
-to be quick since) are overtaken by others, and have a quarter of what is granted meanwhile.
+client, however slow, keeps others waiting (SAFETY rule 25, ADR 11). Who waits is served in
+the order of coming, with a handicap for those whose bytes stay long: a quick body does not
+stand behind all the slow ones.
 
 Every wait here ends, because every loan comes back without its client's help:
 * a *closed* part waits for the cluster only, and is given by its holder;
@@ -16,17 +15,22 @@ Every wait here ends, because every loan comes back without its client's help:
 """
 
 import asyncio
+from bisect import insort
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from osscore.errors import Overloaded
-from ossd.turns import Turns
+from ossd.holding import Holding
 
 FREE_BYTES = 64 * 1024
 """What each loan may hold beside the total: small bodies never wait."""
 RECALL_AFTER_S = 2.0
 """Younger loans are left alone: a stripe that fills at full speed is not cut."""
+HANDICAP = 4.0
+"""Who keeps a byte for a second on average waits as if it had come so many later."""
+HANDICAP_S_MAX = 8.0
+"""So many: nobody is overtaken by those who come even later."""
 _HEADROOM_SHARE = 0.25
 """Recalls begin before all is lent, so that a new body seldom waits for one."""
 
@@ -45,9 +49,9 @@ class Loan:
         """Others need it: close or give all that is open. False again once that is done."""
         self.on_recall: Callable[[], None] = lambda: None
         """Called, once, when `is_recalled` becomes true."""
-        self.is_behind = False
-        """It was recalled, and its client has not been quick since: others are served first."""
         self.since_s = 0.0
+        self.holding = Holding()
+        """Of open bytes: what is closed does not wait for the client."""
 
     @property
     def is_recallable(self) -> bool:
@@ -76,7 +80,6 @@ class Loan:
 
     def close(self, size_bytes: int) -> "ClosedPart":
         """So many open bytes will be given back however slow the client is."""
-        self.is_behind = self.is_behind and self.is_recalled  # else its client has filled them
         self._lending.change(self, opened=-size_bytes, closed=size_bytes)
         return ClosedPart(self, size_bytes)
 
@@ -100,17 +103,13 @@ class ClosedPart:
 
 @dataclass(slots=True, eq=False)
 class _Turn:
-    """One who waits to grow."""
+    """One who waits to grow. `place_s`: the time of its coming and its handicap."""
 
     loan: Loan
     size_bytes: int
+    place_s: float
     granted: asyncio.Future[bool]
     is_taken: bool = False
-
-    @property
-    def is_behind(self) -> bool:
-        """See Loan."""
-        return self.loan.is_behind
 
 
 class Lending:
@@ -124,12 +123,12 @@ class Lending:
         free_bytes: int = FREE_BYTES,
         recall_after_s: float = RECALL_AFTER_S,
     ) -> None:
-        self.total_bytes = total_bytes
+        self._total_bytes = total_bytes
         self._wait_s = wait_s
         self.free_bytes = free_bytes
         self._recall_after_s = recall_after_s
         self._open: dict[Loan, None] = {}  # loans with something open to recall, oldest first
-        self._waiting = Turns[_Turn]()
+        self._waiting: list[_Turn] = []  # by place
         self._timer: asyncio.TimerHandle | None = None
         self._returning_bytes = 0
         self.used_bytes = 0
@@ -152,7 +151,7 @@ class Lending:
 
     def has_surplus(self, share_max: float) -> bool:
         """Whether nobody waits and at most that share is lent."""
-        return not self._waiting and self.used_bytes <= self.total_bytes * share_max
+        return not self._waiting and self.used_bytes <= self._total_bytes * share_max
 
     # --- of a loan -----------------------------------------------------------------------
 
@@ -163,8 +162,10 @@ class Lending:
         if self._fits(loan, size_bytes) and not (self._waiting and self._cost(loan, size_bytes)):
             self.change(loan, opened=size_bytes)
             return True
-        turn = _Turn(loan, size_bytes, asyncio.get_running_loop().create_future())
-        self._waiting.join(turn)
+        turn = _Turn(
+            loan, size_bytes, self._place_s(loan), asyncio.get_running_loop().create_future()
+        )
+        insort(self._waiting, turn, key=lambda turn: turn.place_s)
         self._balance()
         try:
             async with asyncio.timeout(self._wait_s):
@@ -179,7 +180,7 @@ class Lending:
     def try_grow(self, loan: Loan, size_bytes: int, *, share_max: float) -> bool:
         """See Loan.try_grow."""
         after_bytes = self.used_bytes + self._cost(loan, size_bytes)
-        if loan.is_recalled or self._waiting or after_bytes > self.total_bytes * share_max:
+        if loan.is_recalled or self._waiting or after_bytes > self._total_bytes * share_max:
             return False
         self.change(loan, opened=size_bytes)
         return True
@@ -192,10 +193,7 @@ class Lending:
 
     def refresh(self, loan: Loan) -> None:
         """See Loan.refresh."""
-        if loan.is_recalled:
-            return
-        loan.is_behind = False
-        if loan in self._open:
+        if loan in self._open and not loan.is_recalled:
             del self._open[loan]
             loan.since_s = _now_s()
             self._open[loan] = None
@@ -204,14 +202,14 @@ class Lending:
 
     def _charge(self, held_bytes: int) -> int:
         """What that counts; more than there is in total counts as all of it."""
-        return min(max(0, held_bytes - self.free_bytes), self.total_bytes)
+        return min(max(0, held_bytes - self.free_bytes), self._total_bytes)
 
     def _cost(self, loan: Loan, size_bytes: int) -> int:
         held_bytes = loan.open_bytes + loan.closed_bytes
         return self._charge(held_bytes + size_bytes) - self._charge(held_bytes)
 
     def _fits(self, loan: Loan, size_bytes: int) -> bool:
-        return self.used_bytes + self._cost(loan, size_bytes) <= self.total_bytes
+        return self.used_bytes + self._cost(loan, size_bytes) <= self._total_bytes
 
     def _recallable_bytes(self, loan: Loan) -> int:
         return self._charge(loan.open_bytes)
@@ -224,6 +222,9 @@ class Lending:
     def _count(self, loan: Loan, opened: int, closed: int) -> None:
         self.used_bytes -= self._charge(loan.open_bytes + loan.closed_bytes)
         self._returning_bytes -= self._returning(loan)
+        now_s = _now_s()
+        loan.holding.pass_time(loan.open_bytes, now_s)
+        loan.holding.take(max(0, opened))
         loan.open_bytes += opened
         loan.closed_bytes += closed
         assert loan.open_bytes >= 0 and loan.closed_bytes >= 0, "given back more than was lent"
@@ -232,27 +233,29 @@ class Lending:
         if not self._recallable_bytes(loan):
             self._open.pop(loan, None)
         elif loan not in self._open:
-            loan.since_s = _now_s()
+            loan.since_s = now_s
             self._open[loan] = None
         self.used_bytes += self._charge(loan.open_bytes + loan.closed_bytes)
         self._returning_bytes += self._returning(loan)
 
     # --- turns and recalls -----------------------------------------------------------------
 
+    def _place_s(self, loan: Loan) -> float:
+        now_s = _now_s()
+        loan.holding.pass_time(loan.open_bytes, now_s)
+        return now_s + min(HANDICAP * loan.holding.mean_s, HANDICAP_S_MAX)
+
     def _leave(self, turn: _Turn) -> None:
         # A turn may be granted in the very moment in which its body gives up.
         if turn.is_taken:
             self._count(turn.loan, -min(turn.size_bytes, turn.loan.open_bytes), 0)
-        else:
-            self._waiting.leave(turn)
+        elif turn in self._waiting:
+            self._waiting.remove(turn)
         self._balance()
 
     def _serve(self) -> None:
-        while self._waiting:
-            turn = self._waiting.first()
-            if not self._fits(turn.loan, turn.size_bytes):
-                return
-            self._waiting.serve()
+        while self._waiting and self._fits(self._waiting[0].loan, self._waiting[0].size_bytes):
+            turn = self._waiting.pop(0)
             self._count(turn.loan, turn.size_bytes, 0)
             turn.is_taken = True
             if not turn.granted.done():  # else cancelled just now: `_leave` gives it back
@@ -274,8 +277,8 @@ class Lending:
 
     def _missing_bytes(self) -> int:
         waiting_bytes = sum(self._cost(turn.loan, turn.size_bytes) for turn in self._waiting)
-        wanted_bytes = waiting_bytes + int(self.total_bytes * _HEADROOM_SHARE)
-        return wanted_bytes - (self.total_bytes - self.used_bytes) - self._returning_bytes
+        wanted_bytes = waiting_bytes + int(self._total_bytes * _HEADROOM_SHARE)
+        return wanted_bytes - (self._total_bytes - self.used_bytes) - self._returning_bytes
 
     def _victims(self, missing_bytes: int) -> list[Loan]:
         """The oldest loans, none below the average as long as others do: short stripes are
@@ -297,11 +300,11 @@ class Lending:
 
     def _mark(self, loan: Loan) -> None:
         self._returning_bytes -= self._returning(loan)
-        loan.is_recalled = loan.is_behind = True
+        loan.is_recalled = True
         self._returning_bytes += self._returning(loan)
         self.recalled_count += 1
         for turn in [turn for turn in self._waiting if turn.loan is loan]:
-            self._waiting.leave(turn)
+            self._waiting.remove(turn)
             if not turn.granted.done():
                 turn.granted.set_result(False)
 

@@ -18,7 +18,8 @@ class Cutter:
     The bytes of the stripe that fills are open in `loan`; from `next` on they are its
     caller's to close or give. While a client is quick, room for the rest of the stripe is
     taken before it is read, in one large piece. When the loan is recalled, what has come is
-    given as a short stripe. Beside the loan one piece may be held that has no room yet.
+    given as a short stripe. Beside the loan one piece may be held that has no room yet. A client
+    that has paused is lent as much again as it has brought since, and so, step by step, all.
     The stripe after that ends where the whole one would have, so that the rest is cut as ever.
 
     `first_bytes`: size of the first stripe, where the body continues an object in the middle
@@ -48,6 +49,7 @@ class Cutter:
         self._loan.on_recall = self._on_recall
         self._rest: Bytes = b""
         self._is_quick = False
+        self._paused_at_bytes: int | None = None
         self._reserved_bytes = 0
         self._coming: asyncio.Task[Bytes] | None = None
         self._woken: asyncio.Future[None] | None = None
@@ -128,6 +130,9 @@ class Cutter:
     def _wanted(self, missing: int) -> int:
         if not self._is_quick:
             return 0
+        if self._paused_at_bytes is not None:
+            # It may pause again: as much as came since, and no whole stripe after one burst.
+            missing = min(missing, self.size_bytes - self._paused_at_bytes)
         if self._declared_bytes is not None:
             return min(missing, self._declared_bytes - self.size_bytes)
         return missing if self.size_bytes >= _LONG_BYTES else min(missing, _LONG_BYTES)
@@ -155,6 +160,7 @@ class Cutter:
     def _on_pause(self) -> None:
         """The server holds no large piece now and will begin none."""
         self._is_quick = False
+        self._paused_at_bytes = self.size_bytes
         self._drop_reserve()
         self._on_recall()
 

@@ -20,6 +20,8 @@ PIECE_BYTES = 512 * 1024
 WINDOW_BYTES_MIN = PIECE_BYTES
 AHEAD_SHARE_MAX = 0.5
 """Stripes are read ahead from the first half of the memory only."""
+WHOLE_SHARE_MAX = 0.75
+"""With no more of the memory lent, downloads begin with whole stripes, and their windows grow."""
 _PAGE_SEGMENTS = 256
 
 
@@ -74,7 +76,9 @@ class _Download:
     """One GET under way: what was read and not yet handed on, and what is read ahead.
 
     What lies here waits for the client, so it is lent. When that is recalled it is dropped,
-    and read again in small windows, which grow as long as the client takes them in time.
+    and read again in small windows. These grow while there is room and the client takes them in
+    time; a download that begins when memory is short begins with small ones: else each client
+    that takes nothing would have a whole stripe, and those after it wait for the recall.
     """
 
     def __init__(self, store: Store, found: Found, first: int, last: int, loan: Loan) -> None:
@@ -88,7 +92,7 @@ class _Download:
         self._last = last
         self._loan = loan
         self._loan.on_recall = self._drop
-        self._window_bytes = STRIPE_BYTES_MAX
+        self._window_bytes = STRIPE_BYTES_MAX if self._has_room() else WINDOW_BYTES_MIN
         self._ready: deque[Bytes] = deque()
         self._ahead: _Reading | None = None
         self._tasks: set[asyncio.Task[list[Bytes]]] = set()
@@ -129,9 +133,12 @@ class _Download:
             # Something must be handed on all the same, or nothing ever would.
             self._loan.give(sum(map(len, pieces[1:])))
             del pieces[1:]
-        else:
+        elif self._has_room():
             self._window_bytes = min(2 * self._window_bytes, STRIPE_BYTES_MAX)
         self._ready.extend(pieces)
+
+    def _has_room(self) -> bool:
+        return self._store.loans.has_surplus(WHOLE_SHARE_MAX)
 
     async def _window(self, position: int) -> _Slice:
         """What to read from `position` on."""

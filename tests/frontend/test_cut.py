@@ -193,6 +193,29 @@ async def test_room_for_a_large_piece_is_lent_before_it_is_read_and_only_to_a_qu
         assert len(await coming) == loan.open_bytes
 
 
+async def test_a_client_that_has_paused_earns_its_room_anew() -> None:
+    """One that sends in bursts would else have room for a whole stripe after each."""
+    loans, body = Lending(16 * MIB, wait_s=5), stream()
+    with loans.lend() as loan:
+        cut = cutter(body, loan, stripe_bytes=8 * MIB, declared_bytes=8 * MIB)
+        coming = asyncio.create_task(cut.next())
+        await body.wanted.wait()
+        await feed(body, SMALL_PIECE_BYTES)
+        body.on_pause()
+        came_bytes = 0
+        while came_bytes + SMALL_PIECE_BYTES < 8 * MIB:
+            room_bytes = body.piece_bytes_max
+            assert room_bytes == min(
+                max(SMALL_PIECE_BYTES, came_bytes), 8 * MIB - SMALL_PIECE_BYTES - came_bytes
+            )
+            feeding = asyncio.create_task(feed(body, room_bytes))
+            came_bytes += room_bytes
+            await asyncio.wait({feeding, coming}, return_when=asyncio.FIRST_COMPLETED)
+        assert len(await coming) == loan.open_bytes == 8 * MIB
+        body.stop()
+        await feeding
+
+
 async def test_a_recall_does_not_take_the_room_from_under_a_piece_that_is_being_read() -> None:
     loans, body = Lending(16 * MIB, wait_s=5, recall_after_s=0), stream()
     with loans.lend() as loan, loans.lend() as other:

@@ -1,4 +1,4 @@
-"""Loans: counted, first come first served, and called back (SAFETY rule 25)."""
+"""Loans: counted, called back, and had in turn (SAFETY rule 25)."""
 
 import asyncio
 
@@ -156,51 +156,65 @@ async def test_a_loan_whose_client_is_quick_stays_young():
         assert await task
 
 
-async def recalled(lent: Lending, loan: Loan, other: Loan) -> None:
-    """Make it one that was slow before: nothing is lent afterwards."""
-    loan.on_recall = lambda: loan.give(loan.open_bytes)
-    await loan.grow(lent.total_bytes)
-    await other.grow(1)
-    other.give(1)
-    loan.on_recall = lambda: None
-    assert loan.is_behind and not loan.is_recalled and not lent.used_bytes
+async def held_for(loan: Loan, size_bytes: int, seconds: float) -> None:
+    """Make its client one whose bytes stay that long."""
+    await loan.grow(size_bytes)
+    await asyncio.sleep(seconds)
+    loan.give(size_bytes)
 
 
-@pytest.mark.parametrize("is_quick", [False, True])
-async def test_a_body_that_was_slow_is_overtaken_until_it_is_quick(is_quick: bool):
-    lent = lending()
-    with lent.lend() as busy, lent.lend() as slow, lent.lend() as new:
-        await recalled(lent, slow, new)
-        if is_quick:
-            await slow.grow(1)
-            slow.close(1).give()  # filled before anybody asked for it
+async def served(lent: Lending, *bodies: Loan) -> list[Loan]:
+    """In which order they are, having come in this one while all was lent to somebody else."""
+    order: list[Loan] = []
+
+    async def one(loan: Loan) -> None:
+        assert await loan.grow(100)
+        order.append(loan)
+        loan.give(100)
+
+    with lent.lend() as busy:
         await busy.grow(100)
         part = busy.close(100)
-        tasks = [asyncio.create_task(loan.grow(100)) for loan in (slow, new)]
-        assert await waits(tasks[0]) and await waits(tasks[1])
+        tasks = [asyncio.create_task(one(loan)) for loan in bodies]
+        assert all([await waits(task) for task in tasks])
         part.give()
-        first, second = (slow, new) if is_quick else (new, slow)
-        assert (first.open_bytes, second.open_bytes) == (100, 0)
-        first.give(100)
-        assert await asyncio.gather(*tasks) == [True, True]
+        await asyncio.gather(*tasks)
+    return order
 
 
-async def test_a_reader_that_takes_what_it_has_is_not_behind_any_more():
-    lent = lending()
-    with lent.lend() as loan, lent.lend() as other:
-        await recalled(lent, loan, other)
-        loan.refresh()
-        assert not loan.is_behind
+async def test_a_body_whose_bytes_stay_long_is_overtaken_by_a_quick_one():
+    lent = lending(recall_after_s=60)
+    with lent.lend() as slow, lent.lend() as quick, lent.lend() as new:
+        await held_for(slow, 50, 0.05)
+        await held_for(quick, 50, 0.0)
+        assert (await served(lent, slow, quick, new))[2] is slow
 
 
-async def test_a_body_that_closes_because_it_was_recalled_stays_behind():
-    lent = lending()
-    with lent.lend() as loan, lent.lend() as other:
-        await loan.grow(100)
-        task = asyncio.create_task(other.grow(1))
-        assert await waits(task) and loan.is_recalled
-        loan.close(100).give()
-        assert await task and loan.is_behind
+async def test_what_waits_for_the_cluster_does_not_count_against_the_client():
+    lent = lending(recall_after_s=60)
+    with lent.lend() as loan:
+        await loan.grow(50)
+        part = loan.close(50)
+        await asyncio.sleep(0.05)
+        part.give()
+        assert loan.holding.mean_s < 0.02
+
+
+async def test_the_slow_are_overtaken_for_a_time_only(monkeypatch):
+    monkeypatch.setattr("ossd.lending.HANDICAP_S_MAX", 0.02)
+    lent = lending(recall_after_s=60)
+    with lent.lend() as slow, lent.lend() as new, lent.lend() as busy:
+        await held_for(slow, 50, 0.05)
+        await busy.grow(100)
+        part = busy.close(100)
+        first = asyncio.create_task(slow.grow(100))
+        await asyncio.sleep(0.03)
+        second = asyncio.create_task(new.grow(100))
+        assert await waits(first) and await waits(second)
+        part.give()
+        assert await first and await waits(second)
+        slow.give(100)
+        assert await second
 
 
 async def test_more_than_all_counts_as_all_and_what_is_endless_counts_nothing():
