@@ -9,6 +9,7 @@ are not reread: nothing that is served stands on them, and a rebuild of the inde
 
 import asyncio
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -85,6 +86,7 @@ class Scrubber:
         self._is_read = asyncio.Event()
         self._kept = self._state
         self._kept_at_s = clock.monotonic_s()
+        self._writing = threading.Lock()
         self._rated_since_s = clock.monotonic_s()
         self._rated_bytes = 0
         self._reported: set[ShardIdentity] = set()
@@ -183,8 +185,9 @@ class Scrubber:
             while True:
                 await self._go_on()
         finally:
-            # It is a small file, and nobody waits for a daemon that ends.
-            self._keep_if_changed()
+            # It is a small file, and nobody waits for a daemon that ends. Also what a thread is
+            # writing now, though nobody waits for it any more, is written before this returns.
+            self._keep_at_end()
 
     async def _go_on(self) -> None:
         if not self._target.number:  # not ours to judge any more
@@ -351,12 +354,17 @@ class Scrubber:
         self._rated_since_s, self._rated_bytes = self._clock.monotonic_s(), 0
 
     async def _keep(self) -> None:
-        self._kept_at_s, self._kept = self._clock.monotonic_s(), self._state
-        await asyncio.to_thread(keep_state, self._disk, self._target.folder, self._state)
+        self._kept_at_s = self._clock.monotonic_s()
+        await asyncio.to_thread(self._write_state)
 
-    def _keep_if_changed(self) -> None:
-        if self._kept is not self._state:
-            keep_state(self._disk, self._target.folder, self._state)
+    def _keep_at_end(self) -> None:
+        self._write_state()
+
+    def _write_state(self) -> None:
+        with self._writing:
+            if self._kept is not self._state:
+                self._kept = state = self._state
+                keep_state(self._disk, self._target.folder, state)
 
     def _where(self) -> dict[str, object]:
         return {"disk": self._target.number, "folder": str(self._target.folder)}
