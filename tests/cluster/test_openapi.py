@@ -1,4 +1,4 @@
-"""The description holds on a real cluster: `tests.openapi.fuzz`, for as long as CI has time."""
+"""The description holds on a real cluster: `tests.openapi.fuzz`, as much of it as CI has time for."""
 
 import json
 import os
@@ -13,7 +13,8 @@ from tests.openapi.fuzz import SMALL, fuzz
 pytestmark = pytest.mark.cluster
 
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
-SECONDS = 25
+EXAMPLES = 3
+"""Of each operation: the work is the same on a busy machine, which a time would not be."""
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def own_store(tmp_path: Path) -> Iterator[LocalStore]:
 @pytest.mark.timeout(400)
 def test_every_answer_is_described_whatever_is_asked(own_store: LocalStore, tmp_path: Path) -> None:
     sizes = own_store.log_sizes()
-    options = ["--max-time", str(SECONDS), "--no-shrink"]
+    options = ["--max-examples", str(EXAMPLES), "--no-shrink"]
     # A second or more each, in which the cluster gets another leader: left to `make openapi-fuzz`.
     options += ["--exclude-path", "/v1/meta/lead"]
     fuzz(own_store, tmp_path, seed=SEED, options=options).expect_good()

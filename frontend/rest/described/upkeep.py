@@ -31,7 +31,7 @@ StripeText = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="The id o
 AfterScan = Annotated[
     str,
     Meta(
-        pattern="^(inline-)?[0-9]{1,40}$",
+        pattern="^((inline-)?[0-9]{1,40})?$",
         description="Behind a stripe's row, or behind a version whose body the catalog keeps.",
     ),
 ]
