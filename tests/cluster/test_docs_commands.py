@@ -50,7 +50,7 @@ def bash(*words: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
             env=environment({"OSS_GC_GRACE_S": str(GRACE_S), "HOME": str(folder)}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=200,
+            timeout=400,
         )
 
 

@@ -1,4 +1,4 @@
-"""The description holds on a real cluster: `tests.openapi.fuzz`, as much of it as CI has time for."""
+"""The description holds on a real cluster: as much of `tests.openapi.fuzz` as CI has time for."""
 
 import json
 import os
