@@ -1,13 +1,13 @@
 """What a blob daemon says of itself on /metrics; read from its parts when asked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector as MetricsCollector
 
 from blobd.collect import Collector
-from blobd.disks import Disks
+from blobd.disks import DataDisk, Disks
 from blobd.repair.mover import Mover
 from blobd.upkeep import Upkeep
 from osscore.errors import DiskFailing
@@ -22,6 +22,8 @@ class Parts:
     disks: Disks
     budget: ByteBudget
     upkeep: Upkeep
+    archive_bytes: Callable[[DataDisk], int] = lambda _: 0
+    """Of a disk, what it keeps of the catalog."""
     collectors: list[Collector] = field(default_factory=list)
     movers: list[Mover] = field(default_factory=list)
 
@@ -49,6 +51,7 @@ class DaemonMetrics(MetricsCollector):
         shards = _gauge("oss_shards", "Shards held.")
         temps = _gauge("oss_temp_bytes", "Uploads of users that wait to be confirmed.")
         volumes = _gauge("oss_volume_count", "Volume files.")
+        archive = _gauge("oss_archive_bytes", "Snapshots and log of the catalog kept there.")
         writable = _gauge("oss_disk_writable", "1 while the disk takes writes.")
         used_bytes = 0
         for disk in self._parts.disks:
@@ -56,6 +59,7 @@ class DaemonMetrics(MetricsCollector):
             writable.add_metric(labels, 1.0 if disk.writable else 0.0)
             try:
                 stats = disk.store.stats()
+                archive.add_metric(labels, self._parts.archive_bytes(disk))
             except (DiskFailing, OSError):
                 continue  # shown by oss_disk_writable; there is nothing to measure
             used_bytes += stats.used_bytes
@@ -64,7 +68,7 @@ class DaemonMetrics(MetricsCollector):
             temps.add_metric(labels, stats.temp_bytes)
             volumes.add_metric(labels, stats.volumes)
         used.add_metric((node,), used_bytes)
-        yield from (used, free, shards, temps, volumes, writable)
+        yield from (used, free, shards, temps, volumes, archive, writable)
 
     def _work(self) -> Iterator[Metric]:
         collectors = self._parts.collectors

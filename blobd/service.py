@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from blobd.archive.handlers import archive_routes
+from blobd.archive.shelves import Shelves
 from blobd.census import Census, CensusSettings
 from blobd.client import BlobClient
 from blobd.collect import Collector, CollectSettings
@@ -94,11 +96,13 @@ class BlobDaemon:
             random=world.random,
         )
         self._upkeep = Upkeep(self._disks)
+        self._shelves = Shelves(self._disks, world.disk)
         self._parts = Parts(
             node=config.id,
             disks=self._disks,
             budget=ByteBudget(config.bodies_bytes, wait_s=config.bodies_wait_s),
             upkeep=self._upkeep,
+            archive_bytes=self._shelves.size_bytes,
         )
         self._meta = MetaClient(world.rpc, config.metanodes, clock=world.clock, random=world.random)
         self._temps = Temps(
@@ -168,7 +172,12 @@ class BlobDaemon:
         )
         checks = {"disks": self._check_disks, "registered": self._check_registered}
         self._server = serve(
-            [*health_routes(checks), *routes(shared), *temp_routes(door, shared)],
+            [
+                *health_routes(checks),
+                *routes(shared),
+                *archive_routes(self._shelves, shared),
+                *temp_routes(door, shared),
+            ],
             settings=ServerSettings(
                 role="blobd",
                 clock=self._world.clock,

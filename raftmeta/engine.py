@@ -13,7 +13,7 @@ from typing import Protocol
 from osscore.errors import CorruptJournal, NotLeader, OutcomeUnknown, StoreError
 from raftmeta.changing import Changing, Wrap
 from raftmeta.election import Election
-from raftmeta.entries import AnyResult
+from raftmeta.entries import BATCH, AnyResult
 from raftmeta.journal import Journal, LogEntry
 from raftmeta.membership import MEMBERS, Change, Membership
 from raftmeta.messages import (
@@ -35,10 +35,6 @@ from raftmeta.readindex import ReadDone, ReadIndex
 from raftmeta.replication import Replication
 from raftmeta.settings import RaftSettings
 from raftmeta.transport import Links, RaftTransport
-
-BATCH = b"\x00"
-"""First byte of an entry that holds a batch; those without one (MEMBERS has one, too) change
-nothing."""
 
 _MARK_EVERY_S = 1.0
 _READ_BYTES = 4 * 1024 * 1024
@@ -275,6 +271,16 @@ class Engine:
         """That member may have lost its disk: count nothing it said, read or unread."""
         self._replication.forget_match(member)
         self._links.drop(member)
+
+    def applied_entries(self, first: int, *, bytes_max: int) -> list[LogEntry] | None:
+        """Applied entries from `first` on; at least one if there is one, then within the bound.
+        None: the log does not hold `first` any more. Raises CorruptJournal."""
+        if first <= self._journal.base_index:
+            return None
+        count = self.core.applied_index - first + 1
+        if count <= 0:
+            return []
+        return self._journal.entries(first, bytes_max=bytes_max, count_max=count)
 
     def cut_log(self, durable_index: int) -> int:
         """Drop old segments that a durable catalog of that index makes needless."""

@@ -59,6 +59,10 @@ from raftmeta.timetravel import (
     RestoreObject,
 )
 
+BATCH = b"\x00"
+"""First byte of a log entry that holds a batch; those without one (`membership.MEMBERS` has one,
+too) change nothing."""
+
 AnyCommand = (
     OpenSession
     | FormCluster

@@ -36,6 +36,7 @@ FLOORS = {
     "raftmeta.lifecycle": 1,
     "raftmeta.expiring": 1,
     "raftmeta.generations": 1,
+    "raftmeta.archived": 1,
     "raftmeta.journal": 2,
     "raftmeta.transport": 2,
     "raftmeta.replica": 2,
@@ -57,6 +58,7 @@ FLOORS = {
     "blobd.upkeep": 4,
     "blobd.repair": 4,
     "blobd.temp": 4,
+    "blobd.archive": 4,
     "blobd.collect": 4,
     "blobd.membership": 4,
     "frontend.flows": 4,
@@ -78,7 +80,7 @@ CLIENT_SIDE = (
     "scanning",
     "timetravel",
     "lifecycle",
-    "upkeep", "generations", "backup", "members", "member_client",
+    "upkeep", "generations", "backup", "members", "member_client", "archive", "archived",
 )  # fmt: skip
 # `ossctl meta` looks through backups and restores them where no frontend can answer.
 CALLS = {
@@ -102,6 +104,7 @@ VOCABULARY = (
     "raftmeta.lifecycle",
     "raftmeta.expiring",
     "raftmeta.generations",
+    "raftmeta.archived",
     "raftmeta.entries",
     "raftmeta.questions",
     "raftmeta.wire",

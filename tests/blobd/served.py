@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from blobd.archive.handlers import archive_routes
+from blobd.archive.shelves import Shelves
 from blobd.client import BlobClient
 from blobd.collect import Collector, CollectSettings
 from blobd.disks import DataDisk
@@ -118,7 +120,8 @@ async def service(
         settings = ServerSettings(
             role="blobd", clock=clock, metrics=metrics, verifier=Verifier(SECRETS, clock)
         )
-        server = serve(routes(shared), settings=settings, address="127.0.0.1", port=0)
+        archive = archive_routes(Shelves(found.disks, found.files), shared)
+        server = serve([*routes(shared), *archive], settings=settings, address="127.0.0.1", port=0)
         rpc = AioRpc(signer=Signer(SECRETS, clock, system_random))
         url = f"http://127.0.0.1:{server.port}"
         try:
