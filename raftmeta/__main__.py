@@ -102,6 +102,7 @@ async def serve_metanode(config: MetaConfig, stopper: Stopper) -> None:
             journal_bytes=metanode.journal_bytes,
             count=metanode.count,
             healing=metanode.healing,
+            archive=metanode.archive,
         )
     )
     try:

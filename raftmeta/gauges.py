@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from raftmeta.archived import ArchiveState
 from raftmeta.healing import HealingState
 from raftmeta.queries import CatalogCounted
 from raftmeta.wire import Status
@@ -54,11 +55,13 @@ class MetanodeCollector(Collector):
         journal_bytes: Callable[[], int],
         count: Callable[[], CatalogCounted | None],
         healing: Callable[[], HealingState | None],
+        archive: Callable[[], ArchiveState | None],
     ) -> None:
         self._status = status
         self._journal_bytes = journal_bytes
         self._count = count
         self._healing = healing
+        self._archive = archive
 
     def describe(self) -> Iterable[Metric]:
         """None in advance: registering must not look anything up."""
@@ -82,6 +85,25 @@ class MetanodeCollector(Collector):
         healing = self._healing()
         if healing is not None:
             yield from _healing_metrics(healing)
+        archive = self._archive()
+        if archive is not None:
+            yield from _archive_metrics(archive)
+
+
+def _archive_metrics(archive: ArchiveState) -> Iterable[Metric]:
+    """What would be left if every metanode were lost now; only the leader knows."""
+    for name, text, value in (
+        ("index", "Log index up to which enough blob daemons keep the catalog.",
+         archive.archived_index),
+        ("lag_seconds", "For how long the first entry behind that has been applied, at most.",
+         archive.lag_ms / 1000),
+        ("copies", "Whole archives up to that index.", archive.copies),
+        ("copies_wanted", "Whole archives that are kept where there are nodes for them.",
+         archive.copies_wanted),
+        ("snapshot_bytes", "Of the newest snapshot in the archive.", archive.snapshot_bytes),
+        ("log_bytes", "Of log behind that snapshot.", archive.log_bytes),
+    ):  # fmt: skip
+        yield GaugeMetricFamily(f"oss_archive_{name}", text, value=float(value))
 
 
 def _healing_metrics(healing: HealingState) -> Iterable[Metric]:

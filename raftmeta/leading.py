@@ -8,9 +8,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from osscore.errors import OutcomeUnknown
+from osscore.model import Profile
 from ossd.clock import Clock
 from ossd.rpc import AioRpc
 from ossd.run import Stopper
+from raftmeta.archive.client import ArchiveClient
+from raftmeta.archived import ArchiveState
 from raftmeta.client import read_status
 from raftmeta.commands import (
     Collect,
@@ -45,6 +48,8 @@ from raftmeta.queries import (
     PruningState,
 )
 from raftmeta.questions import AnyQuery
+from raftmeta.snapshots import SnapshotDesk
+from raftmeta.stewards.archiving import Archiving, ArchivingSeams
 from raftmeta.stewards.collection import Collection
 from raftmeta.stewards.healing import Healing, HealingSeams
 from raftmeta.stewards.judging import Judging, Limits
@@ -80,6 +85,7 @@ class Leading:
         watch: NodeWatch,
         grace_ms: int,
         repair_delay_s: float,
+        may_copy: Callable[[], bool],
     ) -> None:
         self._rpc = rpc
         self._clock = clock
@@ -87,7 +93,9 @@ class Leading:
         self._watch = watch
         self._grace_ms = grace_ms
         self._repair_delay_s = repair_delay_s
+        self._may_copy = may_copy
         self._others_room = OthersRoom()
+        self._archiving: Archiving | None = None
         self._pruning: Pruning | None = None
         self._expiring: Expiring | None = None
         self._judging: Judging | None = None
@@ -137,8 +145,13 @@ class Leading:
             return None
         return msgspec.structs.replace(self._healing.state, alarm=self._judging.alarm)
 
-    def begin(self, voter: Voter) -> None:
-        """Start the stewards unless they run."""
+    @property
+    def archive(self) -> ArchiveState | None:
+        """How far the catalog is archived; None unless this metanode leads."""
+        return None if self._archiving is None else self._archiving.state
+
+    def begin(self, voter: Voter, desk: SnapshotDesk) -> None:
+        """Start the stewards unless they run. `desk`: where copies of this catalog are made."""
         if self._tasks:
             return
         me = voter.identity.id
@@ -160,11 +173,13 @@ class Leading:
         self._spawn(self._judging.run(), "judging")
         self._healing = self._make_healing(voter)
         self._spawn(self._healing.run(), "healing")
+        self._archiving = self._make_archiving(voter, desk)
+        self._spawn(self._archiving.run(), "archiving")
 
     async def end(self) -> None:
         """Stop them and wait for their end."""
         tasks, self._tasks = self._tasks, []
-        self._pruning = self._expiring = self._judging = self._healing = None
+        self._pruning = self._expiring = self._judging = self._healing = self._archiving = None
         for task in tasks:
             await end_task(task)
 
@@ -237,6 +252,24 @@ class Leading:
             close_tasks=expecting(Done, proposing(voter)),
         )
         return Healing(seams, self._clock)
+
+    def _make_archiving(self, voter: Voter, desk: SnapshotDesk) -> Archiving:
+        async def profiles() -> Sequence[Profile | None]:
+            listed = await asking(voter, ListBuckets(), BucketsListed)
+            return [bucket.profile for bucket in listed.buckets]
+
+        seams = ArchivingSeams(
+            described=lambda: self._described(voter),
+            profiles=profiles,
+            applied_index=lambda: voter.replica.applied_index,
+            read_log=lambda first, bytes_max: voter.replica.applied_entries(
+                first, bytes_max=bytes_max
+            ),
+            packed=desk.packed,
+            may_copy=self._may_copy,
+            client=ArchiveClient(self._rpc),
+        )
+        return Archiving(seams, self._clock)
 
     async def _ask_clock(self, url: str) -> int:
         return (await read_status(self._rpc, url)).clock_ms

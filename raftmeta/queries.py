@@ -7,6 +7,7 @@ it reads. Many queries travel in one request and share one confirmation.
 import msgspec
 
 from osscore.model import Profile, Segment, ShardIdentity, Stripe, VersionInfo
+from raftmeta.archived import ArchiveState
 from raftmeta.commands import ObjectPut, UploadPlan
 from raftmeta.generations import DeletionState
 from raftmeta.healing import HealingState
@@ -363,6 +364,7 @@ class ClusterDescribed(Answer, frozen=True, kw_only=True):
     healing: HealingState | None = None
     deletion: DeletionState = DeletionState()
     paused: tuple[str, ...] = ()
+    archive: ArchiveState | None = None
 
 
 class ReadTrash(Query, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 
 from osscore.errors import (
     CommandTooLarge,
+    CorruptJournal,
     NotLeader,
     NotReady,
     OutcomeUnknown,
@@ -29,7 +30,7 @@ from ossd.disk import Disk
 from raftmeta.changing import Progress, Wrap
 from raftmeta.engine import Applied, Engine, StateMachine
 from raftmeta.entries import AnyResult
-from raftmeta.journal import Journal
+from raftmeta.journal import Journal, LogEntry
 from raftmeta.link_session import KeySource
 from raftmeta.members import Member
 from raftmeta.membership import Change, Configuration, Membership
@@ -282,6 +283,23 @@ class Replica:
         """How closely the others follow; empty unless this member leads."""
         answer: _Answer[list[Progress]] = _Answer()
         self._give(lambda engine: answer.set(engine.changing.progress()))
+        late = NotReady("The log did not answer in time.")
+        return await answer.wait(self._settings.read_deadline_s, late)
+
+    async def applied_entries(self, first: int, *, bytes_max: int) -> list[LogEntry] | None:
+        """Applied entries of the log from `first` on; None: it does not hold that any more.
+
+        Raises CorruptJournal if one read back from the disk is damaged, NotReady.
+        """
+        answer: _Answer[list[LogEntry] | None] = _Answer()
+
+        def order(engine: Engine) -> None:
+            try:
+                answer.set(engine.applied_entries(first, bytes_max=bytes_max))
+            except CorruptJournal as error:
+                answer.set(error)  # this member may go on; who needs the entry may not
+
+        self._give(order)
         late = NotReady("The log did not answer in time.")
         return await answer.wait(self._settings.read_deadline_s, late)
 

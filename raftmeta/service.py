@@ -18,8 +18,8 @@ from ossd.disk import Disk
 from ossd.rpc import AioRpc
 from ossd.run import Stopper
 from ossd.signing import ClusterSecrets
-from raftmeta.admission import has_room
 from raftmeta.admitting import Admitting
+from raftmeta.archived import ArchiveState
 from raftmeta.catalog.catalog import Catalog
 from raftmeta.catalog.soft import SoftState
 from raftmeta.config import MetaConfig, raft_settings
@@ -43,6 +43,7 @@ from raftmeta.nodes import NodeWatch
 from raftmeta.queries import CatalogCounted
 from raftmeta.questions import AnyQuery
 from raftmeta.restoring import RestoreDesk
+from raftmeta.room import MetadataRoom
 from raftmeta.snapshots import SnapshotDesk
 from raftmeta.standing import Standing, find_leader
 from raftmeta.stewards.logcutting import cut_for_ever
@@ -100,8 +101,7 @@ class Metanode:
         self._loop = asyncio.get_running_loop()
         self._lagging = asyncio.Event()
         self._watch = NodeWatch(heartbeat_s=seams.config.heartbeat_s, tick_s=TICK_S)
-        self._has_room = True
-        self._free_bytes = 0
+        self._room = MetadataRoom(folder.path, seams.disk, seams.config)
         self._leading = Leading(
             rpc=seams.rpc,
             clock=seams.clock,
@@ -109,6 +109,7 @@ class Metanode:
             watch=self._watch,
             grace_ms=round(seams.config.gc_grace_s * 1000),
             repair_delay_s=seams.config.repair_delay_s,
+            may_copy=self._may_copy,
         )
         self._installer = Installer(folder=folder, rpc=seams.rpc, disk=seams.disk)
         self.restoring = RestoreDesk(
@@ -141,7 +142,7 @@ class Metanode:
 
         Raises CorruptCatalog, CorruptJournal, OSError: this member must not take part.
         """
-        await asyncio.to_thread(self._look_at_space)
+        await asyncio.to_thread(self._room.look)
         identity = self._folder.identity
         if identity.state is MemberState.VOTER:
             if identity.raft != self._config.raft:
@@ -230,9 +231,9 @@ class Metanode:
             members=recorded.members,
             members_index=recorded.index,
             leader_url="" if voter is None else voter.leader_url or "",
-            free_bytes=self._free_bytes,
+            free_bytes=self._room.free_bytes,
             clock_ms=self._clock.now_ms(),
-            has_room=self._has_room,
+            has_room=self._room.has_room,
         )
 
     def why_not_ready(self) -> str | None:
@@ -252,6 +253,10 @@ class Metanode:
         """How healing stands; None unless this metanode leads."""
         return self._leading.healing
 
+    def archive(self) -> ArchiveState | None:
+        """How far the catalog is archived; None unless this metanode leads."""
+        return self._leading.archive
+
     def journal_bytes(self) -> int:
         """Bytes of the local log."""
         return 0 if self._voter is None else self._voter.journal_bytes
@@ -269,11 +274,12 @@ class Metanode:
             pruning=self._leading.pruning,
             lifecycle=self._leading.lifecycle,
             healing=self._leading.healing,
+            archive=self._leading.archive,
         )
 
     @property
     def _admits_writes(self) -> bool:
-        return self._has_room and self._leading.allows_growth
+        return self._room.has_room and self._leading.allows_growth
 
     def _state_word(self, voter: Voter | None) -> str:
         identity = self._folder.identity
@@ -463,9 +469,9 @@ class Metanode:
                 [node.node for node in nodes],
                 [(node.node, disk.uuid) for node in nodes for disk in node.disks],
             )
-        await asyncio.to_thread(self._look_at_space)
+        await asyncio.to_thread(self._room.look)
         if voter is not None and voter.replica.is_leader and voter.is_formed:
-            self._leading.begin(voter)
+            self._leading.begin(voter, self.snapshots())
         else:
             await self._leading.end()
 
@@ -482,16 +488,9 @@ class Metanode:
             return None
         return term if voter.replica.term == term else None
 
-    def _look_at_space(self) -> None:
-        space = self._seams.disk.space(self._folder.path)
-        fits = has_room(
-            space,
-            low_bytes=self._config.low_space_bytes,
-            low_percent=self._config.low_space_percent,
-        )
-        if fits != self._has_room:
-            log.warning("metadata_space", extra={"low": not fits, "free_bytes": space.free_bytes})
-        self._has_room, self._free_bytes = fits, space.free_bytes
+    def _may_copy(self) -> bool:
+        voter = self._voter
+        return voter is not None and self._room.may_copy(voter.catalog.size_bytes)
 
 
 def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:

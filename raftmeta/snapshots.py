@@ -7,7 +7,7 @@ One at a time: a copy costs as much disk as the catalog, and reads all of it.
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,10 @@ from raftmeta.wire import SnapshotHead
 
 HEAD_HEADER = "X-Oss-Snapshot"
 COPY_NAME = "copy.db"
+ARCHIVE_NAME = "archive.backup"
+ARCHIVING_PATIENCE_S = 60.0
+"""So long others wait while a copy is made for the archive: they asked for theirs, that one comes
+by itself."""
 PIECE_BYTES = 1024 * 1024
 
 
@@ -72,6 +76,16 @@ class Snapshot:
                 raise OSError("the copy became shorter while it was sent")
             offset += len(piece)
             yield piece
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBackup:
+    """A backup as a file of its own, open; `blake3` (hex) covers the whole file."""
+
+    manifest: Manifest
+    file: DiskFile
+    size_bytes: int
+    blake3: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +135,8 @@ class SnapshotDesk:
         self._copy_to = copy_to
         self._disk = disk
         self._busy = False
+        self._archived = asyncio.Event()
+        self._archived.set()
 
     @asynccontextmanager
     async def copy_for(self, member_id: str, *, forgets: bool) -> AsyncIterator[Snapshot]:
@@ -134,6 +150,7 @@ class SnapshotDesk:
         followers = {each.member.id for each in await self._replica.progress()}
         if member_id not in followers:
             raise InvalidArgument(f"{member_id!r} does not follow this leader.")
+        await self._wait_for_archive()
         async with self._turn():
             head = await self._make(member_id, forgets=forgets)
             with closing(self._disk.open(self._path, write=False)) as file:
@@ -144,6 +161,12 @@ class SnapshotDesk:
         """A copy for people, of one index, with all that was acknowledged before this call;
         its file is gone afterwards. Raises NotLeader, Overloaded (another copy is under way).
         """
+        await self._wait_for_archive()
+        async with self._backup() as backup:
+            yield backup
+
+    @asynccontextmanager
+    async def _backup(self) -> AsyncIterator[Backup]:
         async with self._turn():
             await self._replica.confirm_read()
             await asyncio.to_thread(self._remove)
@@ -151,6 +174,29 @@ class SnapshotDesk:
             manifest = await asyncio.to_thread(self._describe)
             with closing(self._disk.open(self._path, write=False)) as file:
                 yield Backup(manifest, file)
+
+    @asynccontextmanager
+    async def packed(self) -> AsyncIterator[PackedBackup]:
+        """A backup for the archive, packed into a file that is gone afterwards: other copies may
+        be made meanwhile. Raises NotLeader, Overloaded (another copy is under way), OSError."""
+        path = self._path.with_name(ARCHIVE_NAME)
+        await asyncio.to_thread(self._remove_packed)
+        try:
+            file = self._disk.open(path, create=True)
+            with closing(file):
+                self._archived.clear()
+                try:
+                    async with self._backup() as backup:
+                        size_bytes = 0
+                        async for piece in backup.pieces():
+                            await asyncio.to_thread(file.pwrite, [piece], size_bytes)
+                            size_bytes += len(piece)
+                finally:
+                    self._archived.set()
+                _, digest = await asyncio.to_thread(digest_of, file)
+                yield PackedBackup(backup.manifest, file, size_bytes, digest.hex())
+        finally:
+            await asyncio.to_thread(self._remove_packed)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -162,6 +208,12 @@ class SnapshotDesk:
         finally:
             self._busy = False
             await asyncio.to_thread(self._remove)
+
+    async def _wait_for_archive(self) -> None:
+        """Until no copy is made for the archive, or patience ends."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ARCHIVING_PATIENCE_S):
+                await self._archived.wait()
 
     def _describe(self) -> Manifest:
         copies.settle(self._path)
@@ -214,6 +266,11 @@ class SnapshotDesk:
             return digest_of(file)
         finally:
             file.close()
+
+    def _remove_packed(self) -> None:
+        path = self._path.with_name(ARCHIVE_NAME)
+        if self._disk.exists(path):
+            self._disk.unlink(path)
 
     def _remove(self) -> None:
         for suffix in ("", "-journal", "-wal", "-shm"):

@@ -46,6 +46,7 @@ class ClusterHandler(NativeHandler):
                 "generation": described.generation,
                 "deletion": shown_deletion(described.deletion),
                 "healing": _healing(described),
+                "archive": msgspec.to_builtins(described.archive),
             }
         )
 

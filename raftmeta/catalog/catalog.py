@@ -68,6 +68,11 @@ class Catalog:
         """Where the catalog stands after the last applied entry."""
         return self._head
 
+    @property
+    def size_bytes(self) -> int:
+        """Of the file, without what waits in its WAL. Any thread."""
+        return self._file.size_bytes()
+
     def apply(self, index: int, blob: bytes) -> list[AnyResult]:
         """Apply entry `index`, one result a command, in one SQLite transaction.
 

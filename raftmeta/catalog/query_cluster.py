@@ -42,6 +42,7 @@ def get_cluster(reading: Reading, _: GetCluster) -> ClusterDescribed:
         pruning=reading.soft.pruning,
         lifecycle=reading.soft.lifecycle,
         healing=reading.soft.healing,
+        archive=reading.soft.archive,
         deletion=deletion_state(
             reading.db,
             generation=reading.number("generation"),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from raftmeta.archived import ArchiveState
 from raftmeta.healing import HealingState
 from raftmeta.lifecycle import LifecycleState
 from raftmeta.queries import FrontendInfo, PruningState
@@ -39,7 +40,7 @@ class NodeSoft:
 @dataclass(frozen=True, slots=True)
 class SoftState:
     """All nodes by id, the frontends, whether metanodes have room for writes (SAFETY rule 14),
-    how far pruning is, what goes by time, and healing."""
+    how far pruning is, what goes by time, healing, and the archive at blob daemons."""
 
     nodes: Mapping[str, NodeSoft] = field(default_factory=dict)
     admits_writes: bool = True
@@ -47,3 +48,4 @@ class SoftState:
     pruning: PruningState | None = None
     lifecycle: LifecycleState | None = None
     healing: HealingState | None = None
+    archive: ArchiveState | None = None

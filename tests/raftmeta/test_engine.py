@@ -330,3 +330,24 @@ def test_follower_whose_entries_are_cut_is_told_to_install_a_copy():
     member.tick(0.3)
     base = (member.journal.base_index, member.journal.base_term)
     assert member.links.take(Behind) == [Behind(term, *base)]
+
+
+def test_only_applied_entries_are_told_and_only_those_the_log_still_holds() -> None:
+    """The archive sends them: what is not committed may yet be another leader's."""
+    it = LoneEngine()
+    term = it.lead()
+    it.tick()
+    first = it.journal.last_index
+    it.engine.propose(b"blob", lambda outcome: None)
+    it.tick()
+    assert it.journal.last_index == first + 1
+    assert it.engine.applied_entries(1, bytes_max=1 << 20) == []
+    for index in (first, first + 1):
+        it.hear("b", Appended(term, index))
+        it.tick()
+    it.tick()
+    found = it.engine.applied_entries(1, bytes_max=1 << 20)
+    assert found is not None and [entry.index for entry in found] == [1, 2]
+    assert it.engine.applied_entries(1, bytes_max=1) == found[:1]
+    assert it.engine.applied_entries(3, bytes_max=1) == []
+    assert it.engine.applied_entries(0, bytes_max=1) is None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from blake3 import blake3
 
 from osscore.errors import (
     AlreadyFormed,
@@ -362,3 +363,44 @@ def test_a_metanode_of_the_lost_cluster_is_not_taken_for_one_that_was_told(
 def test_generations_of_one_cluster_share_no_raft_links() -> None:
     ids = [link_id(CLUSTER, generation) for generation in (1, 2, 3)]
     assert ids[0] == CLUSTER and len(set(ids)) == 3 and {len(each) for each in ids} == {16}
+
+
+def test_a_copy_for_the_archive_is_packed_and_others_wait_for_it(
+    lost: Path, tmp_path: Path
+) -> None:
+    """They were asked for, it comes by itself; once it is packed nobody waits any more."""
+
+    async def story() -> bytes:
+        catalog = Catalog(lost / "catalog.db")
+        made = desk_of(catalog, tmp_path, PretendedReplica())
+        waiting: list[asyncio.Task[None]] = []
+        copy_to = made._copy_to
+
+        async def asked_for_meanwhile(path: Path) -> int:
+            if not waiting:
+                waiting.append(asyncio.create_task(one_backup(made)))
+                await asyncio.sleep(0)
+            return await copy_to(path)
+
+        made._copy_to = asked_for_meanwhile
+        async with asyncio.timeout(30), made.packed() as packed:
+            data = packed.file.pread(packed.size_bytes + 1, 0)
+            assert blake3(data).hexdigest() == packed.blake3
+            await waiting[0]
+            async with made.backup() as other:
+                assert other.manifest.applied_index == packed.manifest.applied_index
+                with pytest.raises(Overloaded):
+                    async with made.packed():
+                        pass
+        catalog.close()
+        return data
+
+    data = asyncio.run(story())
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "packed").write_bytes(data)
+    assert not look_through(tmp_path / "packed", tmp_path).faults
+
+
+async def one_backup(made: SnapshotDesk) -> None:
+    async with made.backup() as backup:
+        assert backup.manifest.size_bytes

@@ -355,6 +355,31 @@ class HealingShort(Shape, frozen=True):
     bytes_per_s: float
 
 
+class ArchiveKeeper(Shape, frozen=True):
+    """A disk that keeps an archive of the catalog up to log entry `end`."""
+
+    node: str
+    disk: Annotated[str, Meta(description="Its uuid.")]
+    end: Count
+    is_whole: Annotated[bool, Meta(description="A catalog can be made of this disk alone.")]
+    problem: str
+
+
+class Archive(Shape, frozen=True):
+    """What would be left of the catalog if every metanode were lost now."""
+
+    archived_index: Annotated[Count, Meta(description="In as many archives as there can be.")]
+    applied_index: Count
+    lag_ms: Annotated[Count, Meta(description="How old the first entry behind that is, at most.")]
+    copies: Annotated[Count, Meta(description="Whole archives up to that entry.")]
+    copies_wanted: Count
+    keepers: list[ArchiveKeeper]
+    snapshot_index: Count
+    snapshot_bytes: Count
+    log_bytes: Annotated[Count, Meta(description="Of the log behind that snapshot.")]
+    problem: Annotated[str, Meta(description="Empty: all is well.")]
+
+
 class Cluster(Shape, frozen=True):
     """Everything the frontend knows of the cluster."""
 
@@ -369,6 +394,7 @@ class Cluster(Shape, frozen=True):
     healing: Annotated[HealingShort | None, Meta(description="null while no leader tells.")]
     generation: Annotated[Count, Meta(description="Of the catalog; a restore begins another.")]
     deletion: Deletion
+    archive: Annotated[Archive | None, Meta(description="null while no leader tells.")]
 
 
 class Adopted(Shape, frozen=True):

@@ -16,6 +16,8 @@ from frontend.openapi.words import (
     path,
 )
 from frontend.rest.described.answers import (
+    Archive,
+    ArchiveKeeper,
     BlobDaemon,
     Census,
     Cluster,
@@ -115,6 +117,18 @@ _CLUSTER: Final = Cluster(
         frozen=False, restored_at_ms=None, disks=0, disks_confirmed=0, disks_unconfirmed=[]
     ),
     healing=HealingShort(alarm=None, paused=[], tasks={"repair": 1}, unreadable=0, bytes_per_s=0.0),
+    archive=Archive(
+        archived_index=1200,
+        applied_index=1200,
+        lag_ms=0,
+        copies=3,
+        copies_wanted=3,
+        keepers=[ArchiveKeeper(node="blob-1", disk=_ID, end=1200, is_whole=True, problem="")],
+        snapshot_index=1100,
+        snapshot_bytes=4_000_000,
+        log_bytes=60_000,
+        problem="",
+    ),
 )
 
 
