@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import api, local_cluster, local_process
+from cli.archived import archive_line
 from cli.censuses import census_lines
 from cli.connection import Connection, cluster_folder, connect
 from cli.local_cluster import Counts, LocalCluster
@@ -144,6 +145,8 @@ def _print_status(found: dict[str, Any]) -> None:
         )
     print_table(["BLOB DAEMON", "STATE", "URL", "ZONE", "FREE", "CAPACITY", "PROBLEM"], rows)
     for line in census_lines(found["blobs"]):
+        console().print(line, markup=False)
+    if line := archive_line(found["archive"]):
         console().print(line, markup=False)
     _print_deletion(found)
 

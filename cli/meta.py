@@ -1,7 +1,9 @@
-"""`ossctl meta ...`: the catalog as a whole: back it up, look through a backup, restore one.
+"""`ossctl meta ...`: the catalog as a whole: back it up, look through a backup, restore one, make
+one of what blob daemons hold.
 
 Backing up and adopting go through a frontend, by an access key. Restoring speaks to empty
-metanodes, which know no keys: by the cluster secret (docs/adr/0016).
+metanodes, and rebuilding to blob daemons, which know no keys: by the cluster secret (docs/adr/0016,
+0020).
 """
 
 import asyncio
@@ -18,8 +20,17 @@ from cli import metanodes
 from cli.api import Api
 from cli.cluster import AsJson, Dir, Endpoint
 from cli.connection import connect
-from cli.output import console, errors_as_exit_codes, facts, human_bytes, print_json, stderr
+from cli.output import (
+    UsageError,
+    console,
+    errors_as_exit_codes,
+    facts,
+    human_bytes,
+    print_json,
+    stderr,
+)
 from cli.progress import tally
+from cli.rebuilding import Rebuilt, find_daemons, rebuild_to
 from cli.restoring import Place, find_place, restore_into, start_metanodes, statuses
 from osscore.errors import CorruptCatalog
 from osscore.times import iso_time
@@ -37,6 +48,11 @@ app.command()(metanodes.replace)
 app.command()(metanodes.remove)
 app.command("transfer-leader")(metanodes.transfer_leader)
 File = Annotated[Path, typer.Argument(help="A backup.")]
+Members = Annotated[
+    list[str] | None,
+    typer.Option("--member", help="ID=HOST:RAFTPORT=URL of an empty metanode; once for each."),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it; else only say what would be.")]
 
 
 @app.callback()
@@ -91,11 +107,8 @@ def verify(file: File, as_json: AsJson = False) -> None:
 @app.command()
 def restore(
     file: File,
-    member: Annotated[
-        list[str] | None,
-        typer.Option(help="ID=HOST:RAFTPORT=URL of an empty metanode; once for each."),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; else only say what would be.")] = False,
+    member: Members = None,
+    yes: Yes = False,
     directory: Dir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -105,21 +118,70 @@ def restore(
     afterwards until 'ossctl meta adopt'.
     """
     with errors_as_exit_codes():
-        verified = _verified(file)
-        if verified.faults:
-            raise CorruptCatalog(f"{file} contradicts itself: {verified.faults[0]}")
+        verified = _sound(file)
         place = find_place(member or [], directory, os.environ)
-        place.check_secret(verified)
-        if not yes:
-            _tell_plan(verified, place, as_json=as_json)
-            return
-        start_metanodes(place, os.environ)
-        with tally(shown=not as_json) as line:
-            reply = restore_into(place, verified, file, line)
+        _restore(place, verified, file, yes=yes, as_json=as_json)
+
+
+@app.command()
+def rebuild(
+    file: Annotated[Path, typer.Argument(help="Where to write the backup; must not exist.")],
+    blob: Annotated[
+        list[str] | None, typer.Option(help="Base URL of a blob daemon; once for each.")
+    ] = None,
+    generation: Annotated[
+        int | None, typer.Option(help="Of which generation of the catalog (the newest).")
+    ] = None,
+    accept_gap: Annotated[
+        bool, typer.Option("--accept-gap", help="Also where newer entries are cut off by a gap.")
+    ] = False,
+    member: Members = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Restore it into the metanodes, too.")] = False,
+    directory: Dir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every metanode is lost: make a backup of what blob daemons hold, and with --yes restore it.
+
+    Without --blob: of the local cluster, whose blob daemons are started for it.
+    """
+    with errors_as_exit_codes():
+        if file.exists():
+            raise UsageError(f"{file} exists; name a new file")
+        if blob and yes and not member:
+            raise UsageError("--yes with --blob needs the metanodes: --member")
+        daemons = find_daemons(blob or [], directory, os.environ)
+        partial = file.with_name(file.name + ".part")
+        partial.unlink(missing_ok=True)
+        try:
+            with tally(shown=not as_json) as line:
+                rebuilt = rebuild_to(
+                    partial, daemons, generation=generation, accepts_gap=accept_gap, line=line
+                )
+            verified = _sound(partial)
+            _put_in_place(partial, file)
+        finally:
+            partial.unlink(missing_ok=True)
         if as_json:
-            print_json(reply)
+            print_json(_rebuilt_json(file, rebuilt))
         else:
-            _tell_restored(reply)
+            _tell_rebuilt(file, rebuilt)
+        if member or not blob:
+            place = find_place(member or [], directory, os.environ)
+            _restore(place, verified, file, yes=yes, as_json=as_json)
+
+
+def _restore(place: Place, verified: "Verified", file: Path, *, yes: bool, as_json: bool) -> None:
+    place.check_secret(verified)
+    if not yes:
+        _tell_plan(verified, place, file, as_json=as_json)
+        return
+    start_metanodes(place, os.environ)
+    with tally(shown=not as_json) as line:
+        reply = restore_into(place, verified, file, line)
+    if as_json:
+        print_json(reply)
+    else:
+        _tell_restored(reply)
 
 
 @app.command()
@@ -190,6 +252,51 @@ def _verified(file: Path) -> "Verified":
         return look_through(file, Path(work), disk=SystemDisk())
 
 
+def _sound(file: Path) -> "Verified":
+    verified = _verified(file)
+    if verified.faults:
+        raise CorruptCatalog(f"{file} contradicts itself: {verified.faults[0]}")
+    return verified
+
+
+def _rebuilt_json(file: Path, rebuilt: Rebuilt) -> dict[str, Any]:
+    return {
+        "file": str(file),
+        "generation": rebuilt.manifest.generation,
+        "snapshot_index": rebuilt.chain.snapshot.index,
+        "index": rebuilt.chain.end,
+        "newest_seen": rebuilt.found.newest_seen,
+        "catalog_time_ms": rebuilt.manifest.catalog_time_ms,
+        "counts": rebuilt.manifest.counts,
+        "disks": len(rebuilt.found.sources),
+        "silent": sorted(rebuilt.found.silent),
+        "damage": rebuilt.found.damage,
+        "other_generations": rebuilt.found.other_generations,
+    }
+
+
+def _tell_rebuilt(file: Path, rebuilt: Rebuilt) -> None:
+    out, found, chain = console(), rebuilt.found, rebuilt.chain
+    for url, reason in sorted(found.silent.items()):
+        out.print(f"not asked: {url}: {reason}", markup=False)
+    for words in found.damage:
+        out.print(f"not believed: {words}", markup=False)
+    if rebuilt.is_short:
+        out.print(
+            f"entries {chain.end + 1} to {found.newest_seen} are left out: some are missing",
+            markup=False,
+        )
+    for other in found.other_generations:
+        out.print(f"there is generation {other}, too: --generation {other}", markup=False)
+    out.print(
+        f"{file}: the catalog as of entry {chain.end}, "
+        f"{iso_time(rebuilt.manifest.catalog_time_ms)}, "
+        f"made of a snapshot as of {chain.snapshot.index} and the log behind it, "
+        f"from {len(found.sources)} disks",
+        markup=False,
+    )
+
+
 def _manifest(verified: "Verified") -> dict[str, Any]:
     import msgspec
 
@@ -220,7 +327,7 @@ def _tell(verified: "Verified") -> None:
         console().print(f"contradiction: {fault}", markup=False)
 
 
-def _tell_plan(verified: "Verified", place: Place, *, as_json: bool) -> None:
+def _tell_plan(verified: "Verified", place: Place, file: Path, *, as_json: bool) -> None:
     states = statuses(place)
     obstacles: Sequence[str] = [
         f"{name} is {state}" for name, state in states.items() if state not in ("empty", "down")
@@ -234,7 +341,7 @@ def _tell_plan(verified: "Verified", place: Place, *, as_json: bool) -> None:
     if obstacles:
         said = f"cannot be restored there: {'; '.join(obstacles)}; all must be empty"
     else:
-        said = "would be restored into these metanodes; --yes does it"
+        said = f"would be restored into these metanodes; 'ossctl meta restore {file} --yes' does it"
     console().print(said, markup=False)
 
 

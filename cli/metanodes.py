@@ -6,6 +6,7 @@ from urllib.parse import quote
 import typer
 
 from cli import api as http
+from cli.archived import archive_line
 from cli.cluster import AsJson, Dir, Endpoint
 from cli.output import console, errors_as_exit_codes, print_json, print_table
 
@@ -14,9 +15,12 @@ Name = Annotated[str, typer.Argument(help="A metanode's id.")]
 
 
 def status(directory: Dir = None, endpoint: Endpoint = None, as_json: AsJson = False) -> None:
-    """The metanodes as their leader sees them: who counts, who joins, how closely they follow."""
+    """The metanodes as their leader sees them: who counts, who joins, how closely they follow, and
+    how far the catalog is archived at blob daemons."""
     with errors_as_exit_codes():
-        _show(http.call(directory, endpoint, "GET", MEMBERS), as_json=as_json)
+        found = http.call(directory, endpoint, "GET", MEMBERS)
+        found["archive"] = http.call(directory, endpoint, "GET", "/v1/cluster")["archive"]
+        _show(found, as_json=as_json)
 
 
 def add(
@@ -83,3 +87,5 @@ def _show(found: dict[str, Any], *, as_json: bool) -> None:
     print_table(["METANODE", "STATE", "ENTRIES BEHIND", "SILENT FOR", "URL"], rows)
     if any(each["state"] == "joining" for each in found["metanodes"]):
         console().print("one that joins is counted by 'ossctl meta add ID'", markup=False)
+    if line := archive_line(found.get("archive")):
+        console().print(line, markup=False)

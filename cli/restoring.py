@@ -142,12 +142,17 @@ async def _send(rpc: "AioRpc", url: str, source: BinaryIO, line: Tally) -> None:
 
 
 def _run(place: Place, work: "Callable[[AioRpc], Awaitable[T]]") -> T:
+    return with_rpc(place.secrets, work)
+
+
+def with_rpc(secrets: "ClusterSecrets", work: "Callable[[AioRpc], Awaitable[T]]") -> T:
+    """Run what speaks to daemons by the cluster secret; answers what it does."""
     from ossd.clock import SystemClock, system_random
     from ossd.rpc import AioRpc
     from ossd.signing import Signer
 
     async def main() -> T:
-        rpc = AioRpc(signer=Signer(place.secrets, SystemClock(), system_random))
+        rpc = AioRpc(signer=Signer(secrets, SystemClock(), system_random))
         try:
             return await work(rpc)
         finally:
