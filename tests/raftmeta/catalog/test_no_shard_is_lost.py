@@ -1,24 +1,21 @@
 """No living stripe ever loses a shard to collection, and nothing is left behind for ever.
 
 The real catalog beside disks that are plain sets, and every actor as slow and as forgetful as
-it may be: writers whose commit comes late or never, targets that die between the shard and
+it may be: writers whose commit comes late or never, uploads and dedup hits that outlive what they
+found, readers of what was moved or deleted since, targets that die between the shard and
 `MoveSlot`, orders to delete that are obeyed long after they were read, owners that speak up late.
 """
 
-import shutil
-import tempfile
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
-from osscore.model import ShardIdentity, Slot, SlotState, Stripe, StripeDraft
+from osscore.model import ShardIdentity, Slot, SlotState, Stripe
 from raftmeta.commands import (
     Collected,
     ConfirmTime,
-    DeleteVersion,
     MarkBad,
     MarkGood,
     SetDiskState,
@@ -36,19 +33,24 @@ from raftmeta.moving import (
 )
 from raftmeta.queries import (
     FindUnwanted,
-    ListStripes,
     ReadTrash,
-    StripesListed,
     TrashRead,
     Unwanted,
 )
-from tests.raftmeta.catalog.harness import GRACE_MS, MINUTE_MS, Driver
+from tests.raftmeta.catalog.collection_frontends import (
+    CONTENTS,
+    DISKS,
+    ORDERS,
+    PICKS,
+    Frontends,
+    LongBody,
+)
+from tests.raftmeta.catalog.harness import GRACE_MS, MINUTE_MS
 
-DISKS = (1, 2, 3, 4, 5)
-PICKS = st.integers(0, 1000)
 MEANWHILE = (
     "an hour passes",
     "an hour passes",
+    "some minutes pass",
     "a sweep",
     "a sweep",
     "the trash is emptied",
@@ -57,24 +59,17 @@ MEANWHILE = (
     "the slot is bad",
     "collection",
 )
-
-
-@dataclass
-class FakeDisk:
-    """What a daemon's disk promises: durable, and a deleted identity never returns."""
-
-    shards: set[ShardIdentity] = field(default_factory=set)
-    deleted: set[ShardIdentity] = field(default_factory=set)
-
-    def put(self, identity: ShardIdentity) -> bool:
-        if identity in self.deleted:
-            return False
-        self.shards.add(identity)
-        return True
-
-    def delete(self, identities: set[ShardIdentity]) -> None:
-        self.shards -= identities
-        self.deleted |= identities
+SOON = (
+    "some minutes pass",
+    "some minutes pass",
+    "a sweep",
+    "the trash is emptied",
+    "the trash is emptied",
+    "collection",
+    "collection",
+    "an hour passes",
+)
+WAYS = ("asks", "writes", "short")
 
 
 @dataclass(frozen=True)
@@ -86,14 +81,9 @@ class Order:
     rows: tuple[int, ...]
 
 
-class Collection(RuleBasedStateMachine):
+class Collection(Frontends):
     def __init__(self) -> None:
         super().__init__()
-        self.directory = Path(tempfile.mkdtemp())
-        self.driver = Driver(self.directory / "catalog.sqlite")
-        self.driver.form(nodes=len(DISKS))
-        self.disks = {disk: FakeDisk() for disk in DISKS}
-        self.uncommitted: list[StripeDraft] = []
         self.seen: list[Stripe] = []
         self.written: list[OpenTask] = []
         self.orders: list[Order] = []
@@ -106,40 +96,9 @@ class Collection(RuleBasedStateMachine):
         if old:
             self.wait(61)
 
-    def teardown(self) -> None:
-        self.driver.catalog.close()
-        shutil.rmtree(self.directory)
-
-    def stripes(self) -> tuple[Stripe, ...]:
-        listed = self.driver.ask(ListStripes())
-        assert isinstance(listed, StripesListed)
-        return listed.stripes
-
     def any_stripe(self, pick: int) -> Stripe | None:
         found = self.stripes()
         return found[pick % len(found)] if found else None
-
-    # --- writers ----------------------------------------------------------------------------
-
-    @rule(
-        content=st.integers(1, 3),
-        order=st.permutations(DISKS),
-        durable=st.sampled_from([(0, 1, 2), (0, 1, 2), (0, 1, 2), (0, 2)]),
-    )
-    def write_shards(self, content: int, order: list[int], durable: tuple[int, ...]) -> None:
-        states = tuple(0 if index in durable else 1 for index in range(3))
-        draft = self.driver.draft(
-            content, disks=tuple(order[:3]), states=states, copies=len(durable) < 3
-        )
-        for slot in draft.slots:
-            if slot.state is SlotState.GOOD:
-                assert self.disks[slot.disk].put(ShardIdentity(draft.stripe, slot.index, 0))
-        self.uncommitted.append(draft)
-
-    @rule(key=st.sampled_from("ab"), pick=PICKS)
-    def commit(self, key: str, pick: int) -> None:
-        if self.uncommitted:
-            self.driver.put(key, self.uncommitted.pop(pick % len(self.uncommitted)))
 
     @rule(pick=PICKS, index=st.integers(0, 2))
     def a_late_shard_arrives(self, pick: int, index: int) -> None:
@@ -148,10 +107,6 @@ class Collection(RuleBasedStateMachine):
             slot = stripe.slots[index]
             if slot.state is SlotState.MISSING:
                 self.disks[slot.disk].put(ShardIdentity(stripe.stripe, index, slot.gen))
-
-    @rule(key=st.sampled_from(("a", "b", "kept-0")), number=st.integers(1, 4))
-    def delete(self, key: str, number: int) -> None:
-        self.driver.run(DeleteVersion(bucket="bucket", key=key, number=number))
 
     # --- readers that put back what they found missing ------------------------------------------
 
@@ -226,24 +181,79 @@ class Collection(RuleBasedStateMachine):
     def move_slowly(self, pick: int, index: int, disk: int, meanwhile: list[str]) -> None:
         """A whole move, with things that happen between its steps."""
         before, between, after = meanwhile[:1], meanwhile[1:2], meanwhile[2:]
-        self.let_happen(before, pick, index, disk)
+        self.let_happen(before, pick, index)
         self.look(pick)
+        self.begin_to_read(pick)
         self.plan(pick, index, disk)
-        self.let_happen(between, pick, index, disk)
+        self.let_happen(between, pick, index)
         for _ in self.tasks():
             self.target_writes(pick)
-        self.let_happen(after, pick, index, disk)
+        self.let_happen(after, pick, index)
         while self.written:
             self.target_reports(pick)
+        self.let_happen(["the trash is emptied"], pick, index)
 
-    def let_happen(self, what: list[str], pick: int, index: int, disk: int) -> None:
+    @rule(
+        pick=PICKS,
+        way=st.sampled_from(WAYS),
+        is_early=st.booleans(),
+        meanwhile=st.lists(st.sampled_from(SOON), min_size=4, max_size=8),
+    )
+    def share_slowly(self, pick: int, way: str, is_early: bool, meanwhile: list[str]) -> None:
+        """A body finds its bytes in an object that goes away before (`is_early`) or after they
+        are named, and that somebody reads on; with things that happen between the steps."""
+        version = self.some_version(pick)
+        if version is None or not self.named[version]:
+            return
+        self.hold_version(version)
+        self.reads.append((self.now_ms, self.find(*version).segments[0].stripe))
+        body = self.begun("b")
+        self.find_twin(body, way, self.named[version][0])
+        if is_early:
+            self.delete(*version)
+        self.let_happen(meanwhile[:2], pick, 0)
+        if way == "short":
+            self.commit("b", len(self.uncommitted) - 1)
+        else:
+            self.name_next(body, twice=True)
+        self.delete(*version)
+        self.let_happen(meanwhile[2:5], pick, 1)
+        self.end(body)
+        self.let_happen(meanwhile[5:], pick, 2)
+
+    @rule(
+        content=CONTENTS,
+        order=ORDERS,
+        meanwhile=st.lists(st.sampled_from(MEANWHILE), min_size=2, max_size=4),
+    )
+    def commit_slowly(self, content: int, order: list[int], meanwhile: list[str]) -> None:
+        """A writer stands still between its shards and its commit."""
+        self.write_shards(content, order, (0, 1, 2))
+        draft = self.uncommitted[-1]
+        self.let_happen(meanwhile, content, 0)
+        self.commit("a", self.uncommitted.index(draft))
+
+    def find_twin(self, body: LongBody, way: str, content: int) -> None:
+        """By asking for it, or only once its own shards are written."""
+        if way == "asks":
+            self.ask(body, content)
+        elif way == "writes":
+            body.written.append(self.stored(content, list(DISKS), (0, 1, 2)))
+        else:
+            self.uncommitted.append(self.stored(content, list(DISKS), (0, 1, 2)))
+
+    def let_happen(self, what: list[str], pick: int, index: int) -> None:
         for each in what:
             if each == "an hour passes":
                 self.wait(61)
+            elif each == "some minutes pass":
+                self.wait(9)
             elif each == "a sweep":
-                self.ask_what_is_unwanted(disk, keeps=False)
+                for disk in DISKS:
+                    self.ask_what_is_unwanted(disk, keeps=False)
             elif each == "the trash is emptied":
-                self.read_trash(disk, keeps=False)
+                for disk in DISKS:
+                    self.read_trash(disk, keeps=False)
             elif each == "it is given up":
                 self.leader_gives_up(pick)
             elif each == "a late owner":
@@ -308,6 +318,11 @@ class Collection(RuleBasedStateMachine):
     def wait(self, minutes: int) -> None:
         self.driver.pass_time(minutes * MINUTE_MS)
 
+    @rule()
+    def daemons_die(self) -> None:
+        self.orders.clear()
+        self.written.clear()
+
     # --- what must hold ---------------------------------------------------------------------------
 
     @invariant()
@@ -320,9 +335,8 @@ class Collection(RuleBasedStateMachine):
 
     @rule()
     def in_the_end_nothing_is_left_behind(self) -> None:
-        self.uncommitted.clear()
-        self.orders.clear()
-        self.written.clear()
+        self.frontends_die()
+        self.daemons_die()
         self.driver.run(ConfirmTime())
         for _ in range(3):
             for task in self.tasks():
