@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: help demo test long check unit cluster big slow heal torture torture-proof openapi-fuzz fuzz resume
-.PHONY: members
+.PHONY: members deletes
 .PHONY: bench clean
 
 help: ## what there is
@@ -46,6 +46,9 @@ slow: $(STAMP) ## 200 clients that are slow or pause, and what others notice of 
 heal: $(STAMP) ## disks wiped, bytes flipped; grown to six nodes under kills, one drained (5 min)
 	$(BIN)/python -m tests.heal $(if $(SEED),--seed=$(SEED))
 	$(BIN)/python -m tests.heal.growth $(if $(SEED),--seed=$(SEED))
+
+deletes: $(STAMP) ## 10,000 (or OBJECTS) stored and deleted under kills, pauses, a restore: no trace (20 min)
+	$(BIN)/python -m tests.deletes $(if $(OBJECTS),--objects=$(OBJECTS)) $(if $(SEED),--seed=$(SEED))
 
 torture: $(STAMP) ## kill loops: 100 leaders, 50 times all, 50 rolling, 6 wipes, 30 blob daemons (20 min)
 	$(BIN)/python -m tests.torture

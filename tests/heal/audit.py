@@ -52,16 +52,32 @@ async def audit(site: Site) -> Audit:
     nodes = {d.disk: n.node for n in described.nodes for d in n.disks}
     result, turns = Audit(), asyncio.Semaphore(AT_ONCE)
 
-    async def look(stripe: Stripe, slot: Slot) -> None:
+    async def look(stripe: Stripe, slot: Slot) -> tuple[Stripe, Slot, str]:
         async with turns:
-            found = await _look(site, places.get(slot.disk), stripe, slot)
+            return stripe, slot, await _look(site, places.get(slot.disk), stripe, slot)
+
+    stripes = await all_stripes(site)
+    seen = await asyncio.gather(
+        *(look(stripe, slot) for stripe in stripes for slot in stripe.slots)
+    )
+    if any(found != GOOD for _, _, found in seen):
+        # Moved meanwhile: as any reader of the stripe as it was, look once more (SAFETY rule 3).
+        now = {
+            (each.row, slot.index): (each, slot)
+            for each in await all_stripes(site)
+            for slot in each.slots
+        }
+        seen = [
+            await look(*now[stripe.row, slot.index])
+            if found != GOOD and now.get((stripe.row, slot.index), (stripe, slot))[1] != slot
+            else (stripe, slot, found)
+            for stripe, slot, found in seen
+        ]
+    for _, slot, found in seen:
         result.found[found] += 1
         result.moved += found == GOOD and slot.gen > 0
         if slot.state is not SlotState.GOOD:
             result.believed[slot.state.name.lower()] += 1
-
-    stripes = await all_stripes(site)
-    await asyncio.gather(*(look(stripe, slot) for stripe in stripes for slot in stripe.slots))
     result.stripes = len(stripes)
     result.close = sum(
         max(Counter(nodes.get(slot.disk) for slot in stripe.slots).values()) > 1

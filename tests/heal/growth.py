@@ -24,8 +24,8 @@ from cli.cluster import bring_up
 from cli.local_cluster import LocalCluster
 from cli.output import UsageError
 from osscore.errors import StoreError
-from osscore.model import ShardIdentity, SlotState
 from tests.heal.audit import all_stripes, audit
+from tests.heal.leftovers import nothing_left
 from tests.heal.objects import MIB, Object, check_all, mixed, store_all
 from tests.heal.site import HealFailed, Site, eventually, site
 from tests.interruption import Interrupted, interruptible
@@ -211,34 +211,7 @@ class Growth:
         self.violations += [f"{label}: {each}" for each in await check_all(self.site, self.objects)]
 
     async def _nothing_left(self) -> bool:
-        """Whether every disk holds the slots of living stripes and nothing else."""
-        described = await self.site.described()
-        wanted = {
-            (slot.disk, ShardIdentity(stripe.stripe, slot.index, slot.gen))
-            for stripe in await all_stripes(self.site)
-            for slot in stripe.slots
-            if slot.state is SlotState.GOOD
-        }
-        for node in described.nodes:
-            for disk in node.disks:
-                if disk.state != "in":
-                    continue
-                held = await self._inventory(node.url, disk.uuid)
-                if {(disk.disk, identity) for identity in held} != {
-                    place for place in wanted if place[0] == disk.disk
-                }:
-                    return False
-        return True
-
-    async def _inventory(self, url: str, uuid: bytes) -> list[ShardIdentity]:
-        found: list[ShardIdentity] = []
-        after = ""
-        while True:
-            page = await self.site.blobs.inventory(url, uuid, after, deadline_s=30)
-            found += [row.identity for row in page.rows]
-            after = page.next
-            if not after:
-                return found
+        return await nothing_left(self.site)
 
     async def _post(self, work: str, **query: str) -> None:
         url = f"{self.site.api}/v1/maintenance/{work}"
