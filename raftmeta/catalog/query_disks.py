@@ -42,8 +42,9 @@ def read_trash(reading: Reading, query: ReadTrash) -> TrashRead:
 
 
 def find_unwanted(reading: Reading, query: FindUnwanted) -> Unwanted:
-    """The shards that no command can name any more (SAFETY rule 1); none while deletion is
-    frozen (rule 16). Refuses CommandTooLarge."""
+    """The shards that no command can name any more (SAFETY rule 1) and no reader of what was
+    moved may still want (rule 3); none while deletion is frozen (rule 16). Refuses
+    CommandTooLarge."""
     if len(query.identities) > _ROWS_MAX:
         raise CommandTooLarge(f"At most {_ROWS_MAX} shards are judged at once.")
     grace_ms = max(query.grace_ms, reading.number("gc_grace_ms"))
@@ -55,6 +56,9 @@ def find_unwanted(reading: Reading, query: FindUnwanted) -> Unwanted:
         and birth_ms(identity.stripe) < nameable_from_ms
         and not _is_kept(reading, identity, query.disk)
     ]
+    if unwanted:
+        being_read = _kept_for_readers(reading, query.disk)
+        unwanted = [identity for identity in unwanted if identity not in being_read]
     shared: list[ShardIdentity] = []
     if query.tells_shared:
         gone = set(unwanted)
@@ -127,6 +131,15 @@ def _is_kept(reading: Reading, identity: ShardIdentity, disk: int) -> bool:
     if _is_being_written(reading, identity, disk):
         return True
     return _names(packed, identity, disk)
+
+
+def _kept_for_readers(reading: Reading, disk: int) -> set[ShardIdentity]:
+    """What was moved away from the disk lately: its deletion is ordered and not due (rule 3)."""
+    rows = reading.db.execute(
+        "SELECT stripe, shard_index, gen FROM trash WHERE disk = ? AND not_before_ms > ?",
+        (disk, reading.number("catalog_time_ms")),
+    )
+    return {ShardIdentity(StripeId(stripe), index, gen) for stripe, index, gen in rows}
 
 
 def _is_slot(reading: Reading, identity: ShardIdentity, disk: int) -> bool:

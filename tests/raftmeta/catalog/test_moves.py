@@ -235,6 +235,17 @@ def test_what_a_task_writes_is_wanted_while_it_is_open(filled: Driver) -> None:
     assert is_unwanted(filled, 2, task.task, 4)
     filled.run(MoveSlot(task=task.task))
     assert not is_unwanted(filled, 1, task.task, 4)
+
+
+def test_the_sweep_leaves_what_was_moved_to_its_readers(filled: Driver) -> None:
+    filled.pass_time(2 * GRACE_MS)
+    opened(filled, move(filled, 1, 4))
+    (task,) = tasks_of(filled, 4)
+    filled.run(MoveSlot(task=task.task))
+    assert not is_unwanted(filled, 1, 0, 2)
+    filled.pass_time(9 * MINUTE_MS)
+    assert not is_unwanted(filled, 1, 0, 2)
+    filled.pass_time(2 * MINUTE_MS)
     assert is_unwanted(filled, 1, 0, 2)
 
 
