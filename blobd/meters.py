@@ -122,6 +122,8 @@ class DaemonMetrics(MetricsCollector):
         oldest = _gauge(
             "oss_scrub_oldest_verified_seconds", "Since the longest ago reread volume was begun."
         )
+        rate = _gauge("oss_scrub_bytes_per_second", "Reread in this pass, on average.")
+        eta = _gauge("oss_scrub_eta_seconds", "To the end of this pass at that rate.")
         for disk, _ in self._parts.upkeep.scrubbers:
             if (told := self._parts.upkeep.scrub_of(disk)) is None:
                 continue
@@ -129,9 +131,12 @@ class DaemonMetrics(MetricsCollector):
             left.add_metric(labels, told.left_bytes)
             paused.add_metric(labels, float(told.is_paused))
             never.add_metric(labels, told.unverified_volumes)
+            rate.add_metric(labels, told.bytes_per_s)
+            if told.left_bytes and told.bytes_per_s:
+                eta.add_metric(labels, told.left_bytes / told.bytes_per_s)
             if told.oldest_verified_ms_ago >= 0:
                 oldest.add_metric(labels, told.oldest_verified_ms_ago / 1000)
-        yield from (left, paused, never, oldest)
+        yield from (left, rate, eta, paused, never, oldest)
 
 
 def _gauge(name: str, about: str) -> GaugeMetricFamily:

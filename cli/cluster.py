@@ -132,6 +132,8 @@ def _print_status(found: dict[str, Any]) -> None:
         free = sum(disk["free_bytes"] for disk in node["disks"])
         capacity = sum(disk["capacity_bytes"] for disk in node["disks"])
         problems = "; ".join(disk["problem"] for disk in node["disks"] if disk["problem"])
+        if node["disks"] and all(disk["state"] == "removed" for disk in node["disks"]):
+            problems = "its disks were removed: it may be stopped"
         rows.append(
             [
                 node["id"],

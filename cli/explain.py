@@ -97,8 +97,12 @@ def survival(nodes: int, disks: int, zones: int | None = None) -> str:
     """What may be lost, for people. `zones` None: not all shards lie in zones."""
     if nodes < 0:
         return "nothing: it cannot be read now"
-    said = f"the loss of any {nodes} nodes, or of any {disks} disks"
-    return said if zones is None else f"{said}, or of any {zones} zones"
+    said = f"the loss of {_any(nodes, 'node')}, or of {_any(disks, 'disk')}"
+    return said if zones is None else f"{said}, or of {_any(zones, 'zone')}"
+
+
+def _any(count: int, what: str) -> str:
+    return {0: f"no {what}", 1: f"any one {what}"}.get(count, f"any {count} {what}s")
 
 
 def _verified(shards: list[dict[str, Any]]) -> str:

@@ -5,7 +5,7 @@ import typer
 from cli.api import call
 from cli.cluster import AsJson, Dir, Endpoint
 from cli.output import console, errors_as_exit_codes, print_json
-from cli.work import change, disk_lines, progress_lines
+from cli.work import change, drain_lines, progress_lines
 
 app = typer.Typer(no_args_is_help=True, help="Shards that move to other disks.")
 
@@ -24,7 +24,7 @@ def status(directory: Dir = None, endpoint: Endpoint = None, as_json: AsJson = F
             print_json(found)
             return
         draining = [disk for disk in found["disks"] if disk["state"] == "draining"]
-        lines = [*progress_lines(found), *disk_lines(draining, "is being emptied")]
+        lines = [*progress_lines(found), *drain_lines(draining)]
         for name, said in (
             ("crowded", "have several shards on a node"),
             ("replicas", "are written as copies for want of nodes"),

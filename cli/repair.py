@@ -134,8 +134,19 @@ def _status_lines(found: dict[str, Any]) -> Iterable[str]:
         yield f"{stripes['unreadable']} of these have too few shards left to be rebuilt"
     if not stripes["by_missing"]:
         yield "no stripe misses a shard" if stripes["surveyed"] else "not all was looked at yet"
-    yield from disk_lines(found["lost"], "is lost")
+    objects = found["objects"]
+    for missing, count in objects["by_missing"].items():
+        at_least = "at least " if objects["partial"] else ""
+        yield f"{at_least}{count} versions of objects have stripes that miss {missing} shards"
+    for disk in found["lost"]:
+        left = disk_lines([disk], "is lost") if disk["shards"] else [_rebuilt(disk)]
+        yield from left
     yield from progress_lines(found)
+
+
+def _rebuilt(disk: dict[str, Any]) -> str:
+    name = f"{disk['node']}/{disk['disk']}"
+    return f"{name} is lost, and all it held is elsewhere by now"
 
 
 def _tell(disks: list[dict[str, Any]], *, dry_run: bool) -> None:

@@ -35,6 +35,16 @@ def progress_lines(found: dict[str, Any]) -> Iterable[str]:
         yield "it is paused"
 
 
+def drain_lines(disks: Iterable[dict[str, Any]]) -> Iterable[str]:
+    """One line for each disk that drains: how full it is, or what comes next."""
+    for disk in disks:
+        name = f"{disk['node']}/{disk['disk']}"
+        if disk["shards"]:
+            yield from disk_lines([disk], "is being emptied")
+        else:
+            yield f"{name} is empty: 'ossctl node remove {name} --yes' takes it out of the cluster"
+
+
 def disk_lines(disks: Iterable[dict[str, Any]], what: str) -> Iterable[str]:
     """One line a disk."""
     for disk in disks:

@@ -118,6 +118,14 @@ def _healing_metrics(healing: HealingState) -> Iterable[Metric]:
     for count, stripes in healing.missing.items():
         damaged.add_metric([str(count)], stripes)
     yield damaged
+    objects = GaugeMetricFamily(
+        "oss_objects_by_missing_shards",
+        "Versions of objects by the most shards that one of their stripes misses.",
+        labels=["missing"],
+    )
+    for count, versions in healing.objects.items():
+        objects.add_metric([str(count)], versions)
+    yield objects
     yield GaugeMetricFamily(
         "oss_repair_unreadable_stripes",
         "Stripes with fewer shards left than they need.",
@@ -126,10 +134,29 @@ def _healing_metrics(healing: HealingState) -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "oss_repair_left_bytes", "Bytes of shards to be repaired.", healing.repair_bytes
     )
+    rebalance_bytes = healing.drain_bytes + healing.rebalance_bytes
+    yield GaugeMetricFamily(
+        "oss_rebalance_left_bytes", "Bytes of shards to be moved elsewhere.", rebalance_bytes
+    )
+    yield GaugeMetricFamily(
+        "oss_moves_bytes_per_second",
+        "Bytes of shards written by tasks, on average of the last minute.",
+        healing.bytes_per_s,
+    )
+    for work, left_bytes in (("repair", healing.repair_bytes), ("rebalance", rebalance_bytes)):
+        yield _eta(f"oss_{work}_eta_seconds", left_bytes, healing.bytes_per_s)
     tasks = GaugeMetricFamily("oss_tasks_open", "Shards being written anew.", labels=["reason"])
     for reason, open_count in healing.tasks.items():
         tasks.add_metric([reason], open_count)
     yield tasks
+
+
+def _eta(name: str, left_bytes: int, bytes_per_s: float) -> Metric:
+    """Without a sample while there is nothing to wait for, or no end in sight."""
+    eta = GaugeMetricFamily(name, "Seconds to the end at that rate; nothing where there is none.")
+    if left_bytes and bytes_per_s > 0:
+        eta.add_metric([], left_bytes / bytes_per_s)
+    return eta
 
 
 def _catalog_metrics(counted: CatalogCounted) -> Iterable[Metric]:

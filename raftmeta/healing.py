@@ -46,7 +46,9 @@ class HealingState(msgspec.Struct, frozen=True, kw_only=True):
     the last whole survey, or so far if `is_surveyed` is False. `tasks`: open ones by reason,
     `task_bytes` all they have to write; `bytes_per_s`: what was really written, on average of
     the last minute. `rebalance_bytes`: beyond their share on disks that are too full, 0 while all
-    are about equally full.
+    are about equally full; `drain_bytes`: on disks that drain. `objects[n]`: versions of objects of
+    which a stripe misses n shards and none misses more, a few seconds old; `objects_partial`: not
+    all damaged stripes were looked at for that.
     """
 
     alarm: str = ""
@@ -58,3 +60,6 @@ class HealingState(msgspec.Struct, frozen=True, kw_only=True):
     task_bytes: int = 0
     bytes_per_s: float = 0.0
     rebalance_bytes: int = 0
+    drain_bytes: int = 0
+    objects: dict[int, int] = {}
+    objects_partial: bool = False

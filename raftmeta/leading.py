@@ -30,6 +30,8 @@ from raftmeta.healing import HealingState, JudgeDisk
 from raftmeta.lifecycle import Expired, ExpireObject, ExpireVersions, LifecycleState
 from raftmeta.moving import (
     CloseTasks,
+    CountDamagedObjects,
+    DamagedObjectsCounted,
     OpenTasks,
     StripesOfDisk,
     StripesPlanned,
@@ -248,6 +250,7 @@ class Leading:
             read=lambda query: asking(voter, query, StripesPlanned),
             look_up=lambda query: asking(voter, query, StripesPlanned),
             list_tasks=lambda query: asking(voter, query, TasksListed),
+            count_objects=lambda: asking(voter, CountDamagedObjects(), DamagedObjectsCounted),
             open_tasks=expecting(TasksOpened, proposing(voter)),
             close_tasks=expecting(Done, proposing(voter)),
         )

@@ -200,3 +200,19 @@ class StripesPlanned(Answer, frozen=True, kw_only=True):
 
     stripes: tuple[PlannedStripe, ...]
     next_row: int = 0
+
+
+class CountDamagedObjects(Query, frozen=True, kw_only=True):
+    """How many versions of objects have stripes with shards that are missing, bad or on lost
+    disks? Answers DamagedObjectsCounted; no more than `stripes_max` (<= 2,000) stripes are
+    looked at."""
+
+    stripes_max: int = 2000
+
+
+class DamagedObjectsCounted(Answer, frozen=True, kw_only=True):
+    """`by_missing[n]`: versions, old ones too, of which no stripe misses more than n shards and
+    one does. `is_partial`: of the stripes looked at; there are more."""
+
+    by_missing: dict[int, int]
+    is_partial: bool = False

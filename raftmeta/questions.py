@@ -20,7 +20,9 @@ from raftmeta.expiring import ExpiringFound, FindExpiring
 from raftmeta.moving import (
     CodingsFound,
     CodingsOn,
+    CountDamagedObjects,
     CountUnderSpread,
+    DamagedObjectsCounted,
     DamagedStripes,
     ListTasks,
     ReadTasks,
@@ -116,6 +118,7 @@ AnyQuery = (
     | StripesAt
     | CodingsOn
     | CountUnderSpread
+    | CountDamagedObjects
     | DamagedStripes
     | CountCatalog
     | CountDisk
@@ -155,6 +158,7 @@ AnyAnswer = (
     | StripesPlanned
     | CodingsFound
     | UnderSpreadCounted
+    | DamagedObjectsCounted
     | CatalogCounted
     | DiskCounted
 )

@@ -24,6 +24,7 @@ from raftmeta.identity import CATALOG_NAME, JOURNAL_NAME, Identity
 from raftmeta.membership import Configuration
 from raftmeta.moving import (
     CodingsOn,
+    CountDamagedObjects,
     CountUnderSpread,
     DamagedStripes,
     ListTasks,
@@ -67,6 +68,7 @@ SCANS = (
     DamagedStripes,
     StripesAt,
     CodingsOn,
+    CountDamagedObjects,
     CountUnderSpread,
 )
 """Queries that may visit thousands of rows: answered off the event loop."""

@@ -78,6 +78,10 @@ class RepairHandler(NativeHandler):
                     "by_missing": {str(n): count for n, count in healing.missing.items()},
                     "unreadable": healing.unreadable,
                 },
+                "objects": {
+                    "by_missing": {str(n): count for n, count in healing.objects.items()},
+                    "partial": healing.objects_partial,
+                },
             }
         )
 

@@ -8,6 +8,7 @@ from osscore.errors import InvalidArgument, RequestError, Unavailable
 from raftmeta.catalog import (
     query_cluster,
     query_credentials,
+    query_damage,
     query_disks,
     query_inline,
     query_lifecycle,
@@ -32,6 +33,7 @@ from raftmeta.credentials import (
 from raftmeta.expiring import FindExpiring
 from raftmeta.moving import (
     CodingsOn,
+    CountDamagedObjects,
     CountUnderSpread,
     DamagedStripes,
     ListTasks,
@@ -108,6 +110,7 @@ HANDLERS: Mapping[type, Callable[[Reading, Any], AnyAnswer]] = MappingProxyType(
         StripesAt: query_moves.stripes_at,
         CodingsOn: query_moves.codings_on,
         CountUnderSpread: query_moves.count_under_spread,
+        CountDamagedObjects: query_damage.count_damaged_objects,
         DamagedStripes: query_moves.damaged_stripes,
     }
 )

@@ -18,6 +18,7 @@ from raftmeta.moving import (
     REPAIR,
     TASKS_AT_ONCE,
     CloseTasks,
+    DamagedObjectsCounted,
     ListTasks,
     OpenTasks,
     StripesAt,
@@ -44,19 +45,23 @@ LOOKS_PER_ROUND = 2000
 WAITING_MAX = 200
 """A round ends after so many whose targets have enough to do; the next begins with others."""
 
+OBJECTS_REST_S = 2.0
+"""Between two counts of the objects that damaged stripes belong to."""
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealingSeams:
-    """`described`: the cluster as this leader knows it now. `count`, `read`, `look_up` and
-    `list_tasks` look at the local catalog, `open_tasks` and `close_tasks` replicate."""
+    """`described`: the cluster as this leader knows it now. `count`, `read`, `look_up`,
+    `list_tasks` and `count_objects` look at the local catalog, the others replicate."""
 
     described: Callable[[], ClusterDescribed]
     count: Callable[[], Awaitable[CatalogCounted]]
     read: ReadPage
     look_up: Callable[[StripesAt], Awaitable[StripesPlanned]]
     list_tasks: Callable[[ListTasks], Awaitable[TasksListed]]
+    count_objects: Callable[[], Awaitable[DamagedObjectsCounted]]
     open_tasks: Callable[[OpenTasks], Awaitable[TasksOpened]]
     close_tasks: Callable[[CloseTasks], Awaitable[object]]
 
@@ -71,7 +76,9 @@ class Healing:
         self._relocating = Relocating(seams.read, clock)
         self._rate = Rate()
         self._tasks: tuple[TaskInfo, ...] = ()
-        self._rebalance_bytes = 0
+        self._rebalance_bytes = self._drain_bytes = 0
+        self._objects = DamagedObjectsCounted(by_missing={})
+        self._objects_due_s = clock.monotonic_s()
 
     @property
     def state(self) -> HealingState:
@@ -86,6 +93,9 @@ class Healing:
             task_bytes=sum(task.size_bytes for task in self._tasks),
             bytes_per_s=self._rate.per_s,
             rebalance_bytes=self._rebalance_bytes,
+            drain_bytes=self._drain_bytes,
+            objects=dict(self._objects.by_missing),
+            objects_partial=self._objects.is_partial,
         )
 
     async def run(self) -> None:
@@ -120,7 +130,16 @@ class Healing:
                 drafts = await self._relocating.rebalance(fleet, budget, underway, tasks)
             await self._open(drafts)
         self._rebalance_bytes = self._relocating.left_bytes(fleet)
+        disks = (disk for node in described.nodes for disk in node.disks)
+        self._drain_bytes = sum(disk.slot_bytes for disk in disks if disk.state == "draining")
+        await self._count_objects()
         return bool(tasks) or self._survey.has_rows
+
+    async def _count_objects(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._objects_due_s:
+            self._objects = await self._seams.count_objects()
+            self._objects_due_s = now_s + OBJECTS_REST_S
 
     def _is_calm(self, tasks: Sequence[TaskInfo]) -> bool:
         """Whether nothing is under way that changes how full disks are, but balancing itself."""

@@ -308,6 +308,14 @@ class LocalStore:
         """Counts of the catalog."""
         return wait_for(lambda: self.cluster()["census"], what="a census")
 
+    def metrics(self, name: str) -> dict[str, float]:
+        """What a node tells, by series."""
+        node = self.node(name)
+        address = (node.get("api") or node["http"]).removeprefix("http://")
+        answer = self.request("GET", "/metrics", address=address, anonymous=True).expect(200)
+        lines = [line for line in answer.body.decode().splitlines() if not line.startswith("#")]
+        return {series: float(value) for series, value in (line.rsplit(" ", 1) for line in lines)}
+
     def leader(self) -> str:
         """The id of the metanode that leads."""
 

@@ -42,6 +42,7 @@ def test_shards_gone_from_a_disk_are_counted_and_told_and_mended(store: LocalSto
     )
     assert first["present"] == 0 and first["expected"] == first["missing"] >= len(bodies)
     assert any('"shard_bad"' in line for line in store.logged_since(sizes)[NODE])
+    assert store.metrics(NODE)["oss_census_rechecked_shards_total"] >= first["missing"]
 
     # Only what was told is written anew; then both accounts agree that nothing is missing.
     def mended() -> dict[str, Any] | None:

@@ -25,6 +25,13 @@ def shards_of(store: LocalStore, name: str) -> list[dict[str, Any]]:
     return sorted(found, key=lambda shard: shard["index"])
 
 
+def scrub_metrics(store: LocalStore) -> tuple[float, float]:
+    """Bytes reread and shards found bad, of all daemons since they run."""
+    told = [store.metrics(node["id"]) for node in store.facts()["blobs"]]
+    names = ("oss_scrub_bytes_total", "oss_scrub_bad_shards_total")
+    return tuple(sum(each[name] for each in told) for name in names)  # type: ignore[return-value]
+
+
 def found_bad(store: LocalStore, sizes: dict[Path, int]) -> set[tuple[str, int]]:
     """Stripe and index of each shard that a daemon has called bad since."""
     told = (
@@ -54,10 +61,13 @@ def test_a_bit_flipped_in_m_shards_of_each_object_is_found_without_any_read(
             flipped.append((name, shard["index"]))
     assert len(flipped) == PARITY * OBJECTS
 
+    before = scrub_metrics(store)
     told = store.ossctl_json("scrub", "now", "--wait")[0]["disks"]
     assert [each["error"] for each in told] == [""] * len(store.facts()["blobs"])
     scrubs = store.ossctl_json("scrub", "status")[0]
     assert scrubs["totals"]["unreported"] == 0
+    reread, bad = scrub_metrics(store)
+    assert reread > before[0] and bad > 0
     # By this pass or, if it came just in time, by the one before it.
     assert len(found_bad(store, sizes)) == len(flipped)
     for name, index in flipped:

@@ -2,19 +2,22 @@
 
 import gzip
 import json
+import re
 from base64 import b64decode
 from collections.abc import Iterator
 from email.utils import formatdate, parsedate_to_datetime
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from tests.cluster.local import Answer, LocalStore, noise, text
+from tests.cluster.local import Answer, LocalStore, noise, text, wait_for
 
 pytestmark = pytest.mark.cluster
 
+ROOT = Path(__file__).parents[2]
 SMALL = b"0123456789"
 LARGE = noise(9_000_000, seed=9)
 VECTORS = {
@@ -296,6 +299,24 @@ def test_a_name_wins_over_a_hash_in_locate(unharmed: LocalStore) -> None:
     assert len(by_name.json()) == 3
     unharmed.remove_for_good(digest)
     assert len(unharmed.request("GET", f"/locate/{digest}").expect(200).json()) == 6
+
+
+def test_the_metrics_are_those_of_the_documentation(unharmed: LocalStore) -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    documented = set(re.findall(r"`(oss_\w+)[`{]", page)) - {"oss_moved_", "oss_lifecycle_"}
+    others = "".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
+    assert set(re.findall(r"`(oss_\w*[a-z])[`{]", others)) <= documented
+
+    def told() -> set[str]:
+        found: set[str] = set()
+        for node in unharmed.nodes():
+            address = (node.get("api") or node["http"]).removeprefix("http://")
+            answer = unharmed.request("GET", "/metrics", address=address, anonymous=True)
+            types = re.findall(r"^# TYPE (oss_\w+) ", answer.expect(200).body.decode(), re.M)
+            found |= {name for name in types if not name.endswith("_created")}
+        return found
+
+    wait_for(lambda: told() == documented, what=f"{told() ^ documented} to agree")
 
 
 def test_every_role_answers_health_and_metrics_and_tells_no_secret(unharmed: LocalStore) -> None:

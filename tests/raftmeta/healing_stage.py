@@ -11,6 +11,8 @@ from raftmeta.catalog.soft import DiskSoft, NodeSoft, SoftState
 from raftmeta.commands import Command, CreateBucket, DiskReport, Done, RegisterNode
 from raftmeta.entries import Entry
 from raftmeta.moving import (
+    CountDamagedObjects,
+    DamagedObjectsCounted,
     ListTasks,
     MoveSlot,
     OpenTasks,
@@ -62,6 +64,7 @@ class Stage:
             read=lambda query: self._answer(query, StripesPlanned),
             look_up=lambda query: self._answer(query, StripesPlanned),
             list_tasks=lambda query: self._answer(query, TasksListed),
+            count_objects=lambda: self._answer(CountDamagedObjects(), DamagedObjectsCounted),
             open_tasks=self._open,
             close_tasks=self._propose,
         )

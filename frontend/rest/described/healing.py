@@ -69,12 +69,20 @@ class DamagedCounts(Shape, frozen=True):
     unreadable: Annotated[int, Meta(ge=0, description="Of these, with fewer left than needed.")]
 
 
+class DamagedObjects(Shape, frozen=True):
+    """Versions of objects, old ones too, by the most shards that one of their stripes misses."""
+
+    by_missing: dict[str, int]
+    partial: Annotated[bool, Meta(description="true: there are more, not all were looked at.")]
+
+
 class RepairLeft(WorkLeft, frozen=True):
     """How repair gets on."""
 
     alarm: Annotated[str | None, Meta(description="Why no disk is judged lost now.")]
     lost: list[DiskLoad]
     stripes: DamagedCounts
+    objects: DamagedObjects
 
 
 class SpreadCounts(Shape, frozen=True):
@@ -176,6 +184,7 @@ def _repair() -> Node:
         alarm=None,
         lost=[_DISK],
         stripes=DamagedCounts(surveyed=True, by_missing={"1": 80}, unreadable=0),
+        objects=DamagedObjects(by_missing={"1": 75}, partial=False),
     )
     return operation(
         "readRepair",
