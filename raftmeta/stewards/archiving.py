@@ -219,6 +219,9 @@ class Archiving:
         chosen.wanted = copies_wanted(described.nodes, await self._seams.profiles())
         refused = {uuid for uuid, until_s in self._refused_until_s.items() if until_s > now_s}
         found = candidates(described.nodes, refused)
+        for place in found:
+            if place.uuid in chosen.keepers:
+                chosen.keepers[place.uuid].place = place  # its daemon may have moved
         chosen.possible = min(chosen.wanted, len({each.node for each in found}))
         if chosen.possible < chosen.wanted and now_s - self._began_s < SETTLE_S:
             return
@@ -231,11 +234,14 @@ class Archiving:
             self._surveyed_s = now_s
 
     async def _survey(self, found: Sequence[Place]) -> None:
-        """Ask all what they keep, and choose."""
-        held = await self._ask(found)
-        answering = [place for place in found if place.uuid in held]
-        reaches = {uuid: each.reach for uuid, each in held.items()}
+        """Ask all what they keep, and choose. A keeper that does not answer just now is believed
+        to have what it had: to begin another costs a snapshot, and it has the time of a restart."""
         before = self._chosen.keepers
+        held = {uuid: keeper.held for uuid, keeper in before.items()} | await self._ask(found)
+        answering = [
+            place for place in found if place.uuid in held and not held[place.uuid].problem_there
+        ]
+        reaches = {uuid: each.reach for uuid, each in held.items()}
         self._chosen.keepers = {
             place.uuid: _Keeper(
                 place,
@@ -247,7 +253,7 @@ class Archiving:
         self._note("keepers", "" if answering else "no blob daemon can keep it")
 
     async def _ask(self, asked: Sequence[Place]) -> dict[bytes, Held]:
-        """What each of those disks keeps of this generation; those that work and answer."""
+        """What each of those disks keeps of this generation, if its daemon answers."""
 
         async def one(url: str) -> ArchiveHeld:
             try:
@@ -262,7 +268,7 @@ class Archiving:
             for disk in answer.disks
         }
         uuids = {place.uuid for place in asked}
-        return {uuid: held for uuid, held in found.items() if uuid in uuids and not held.problem}
+        return {uuid: held for uuid, held in found.items() if uuid in uuids}
 
     # --- the log ------------------------------------------------------------------------
 

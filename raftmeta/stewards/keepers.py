@@ -30,6 +30,8 @@ class Held:
     `end`: its last entry of the log; `run`: the first of those that lead up to it without a gap;
     0: there is no log. `snapshot`: the newest whole one; `log_bytes` of log lie behind it.
     `older`: it keeps whole snapshots before that one, of this generation or of others.
+    `problem_there`: why it keeps nothing more, by its own word; `problem`: what came of the last
+    attempt to send it anything.
     """
 
     end: int = 0
@@ -39,6 +41,7 @@ class Held:
     log_bytes: int = 0
     older: bool = False
     is_empty: bool = True
+    problem_there: str = ""
     problem: str = ""
 
     @property
@@ -129,5 +132,5 @@ def held_of(archive: DiskArchive, generation: int) -> Held:
         log_bytes=sum(behind),
         older=len(snapshots) > (newest is not None),
         is_empty=not archive.files,
-        problem=archive.problem,
+        problem_there=archive.problem,
     )

@@ -5,6 +5,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -52,6 +53,7 @@ def test_a_store_without_metanodes_or_backup_goes_on_from_its_archive(
         store.put(name, bodies[name])
     second = archived(store)
     assert second["snapshot_index"] == first["snapshot_index"], "the next leader went on with it"
+    metrics_tell(store, second)
     shown = store.ossctl("meta", "status").stdout.decode()
     assert "catalog archived up to" in shown and "on 3 of 3 disks" in shown
     store.up()
@@ -67,6 +69,23 @@ def test_a_store_without_metanodes_or_backup_goes_on_from_its_archive(
     store.ossctl("meta", "rebuild", str(file), code=USAGE)  # is never written over
     is_as_it_was(store, bodies, key)
     goes_on(store, first["keepers"])
+
+
+def metrics_tell(store: LocalStore, archive: dict[str, Any]) -> None:
+    """Of the leader and of a keeper, to whoever scrapes."""
+
+    def metric(node: str, name: str) -> float:
+        address = urlsplit(store.node(node)["http"]).netloc
+        text = store.request("GET", "/metrics", address=address, anonymous=True).body.decode()
+        (line,) = [line for line in text.splitlines() if line.startswith(name)]
+        return float(line.split()[-1])
+
+    leader = store.leader()
+    assert metric(leader, "oss_archive_index ") >= archive["archived_index"]
+    assert metric(leader, "oss_archive_copies ") == 3
+    assert metric(leader, "oss_archive_lag_seconds ") < 30
+    kept_bytes = archive["snapshot_bytes"] + archive["log_bytes"]
+    assert metric(archive["keepers"][0]["node"], "oss_archive_bytes{") >= kept_bytes > 0
 
 
 def written(store: LocalStore) -> dict[str, bytes]:

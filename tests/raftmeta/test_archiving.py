@@ -314,6 +314,35 @@ def test_another_disk_takes_the_place_of_one_that_is_gone(world: World, tmp_path
     run(story)
 
 
+def test_a_daemon_that_restarts_keeps_its_place_wherever_it_comes_back(world: World) -> None:
+    async def story() -> None:
+        await world.steps(2)
+        keeping = {keeper.node for keeper in world.leader.state.keepers}
+        moved = min(keeping)
+        world.daemons.down = {moved}
+        world.apply(3)
+        await world.steps(4, seconds=SURVEY_S / 4)
+        assert {keeper.node for keeper in world.leader.state.keepers} == keeping
+        world.daemons.move(moved, "blob-9")
+        world.nodes[moved] = msgspec.structs.replace(world.nodes[moved], url="blob-9")
+        await world.steps(2, seconds=5)
+        assert world.snapshots == 1 and world.leader.state.archived_index == 4
+
+    run(story)
+
+
+def test_a_disk_that_says_it_keeps_nothing_more_is_not_chosen(world: World) -> None:
+    async def story() -> None:
+        await world.steps(2)
+        failing = min(keeper.node for keeper in world.leader.state.keepers)
+        world.daemons.shelf(failing).fail(OSError(5, "it failed"))
+        await world.settle()
+        assert failing not in {keeper.node for keeper in world.leader.state.keepers}
+        assert world.leader.state.copies == 3
+
+    run(story)
+
+
 def test_a_full_disk_is_passed_over_at_once(world: World) -> None:
     async def story() -> None:
         await world.steps(2)

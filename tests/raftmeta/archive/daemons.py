@@ -27,6 +27,7 @@ class Daemons:
     def __init__(self, urls: Iterable[str], *, cluster_id: bytes = CLUSTER) -> None:
         self.disks = {url: SimulatedDisk() for url in urls}
         self.cluster_id = cluster_id
+        self.uuids: dict[str, bytes] = {}
         self.down: set[str] = set()
         self.full: set[str] = set()
         self.refuses_to_finish: set[str] = set()
@@ -52,6 +53,13 @@ class Daemons:
         self.disks[url] = SimulatedDisk()
         self.restart(url)
 
+    def move(self, url: str, to: str) -> None:
+        """The daemon comes back at another address, with its disk."""
+        self.restart(url)
+        self.disks[to] = self.disks.pop(url)
+        self.uuids[to] = uuid_of(url)
+        self.down.discard(url)
+
     def names(self, url: str) -> list[str]:
         """Of the files there."""
         return [file.name for file in self.shelf(url).show(uuid_of(url)).files]
@@ -76,7 +84,9 @@ class Daemons:
 
     async def held(self, url: str, *, deadline_s: float = 5.0) -> ArchiveHeld:
         """See Keeping."""
-        return ArchiveHeld(disks=(self._called("held", url).show(uuid_of(url)),))
+        return ArchiveHeld(
+            disks=(self._called("held", url).show(self.uuids.get(url, uuid_of(url))),)
+        )
 
     async def append(
         self, url: str, disk: bytes, generation: int, piece: Bytes, *, begins: bool
