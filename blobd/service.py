@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from blobd.archive.handlers import archive_routes
+from blobd.archive.rereading import Rereading
 from blobd.archive.shelves import Shelves
 from blobd.census import Census, CensusSettings
 from blobd.client import BlobClient
@@ -234,6 +235,14 @@ class BlobDaemon:
         trimming = trim_when_idle(self._parts.budget, clock=clock, trim=libc_trim())
         stopper.tasks.spawn(trimming, name="trim")
         stopper.tasks.spawn(self._temps.run(), name="temps")
+        rereading = Rereading(
+            self._disks,
+            self._shelves,
+            clock=clock,
+            bytes_per_s=config.scrub_bytes_per_s,
+            rest_s=config.scrub_rest_s,
+        )
+        stopper.tasks.spawn(rereading.run(), name="archive-rereading")
         for collector in self._parts.collectors:
             stopper.tasks.spawn(collector.run(), name="collect")
         for mover in self._parts.movers:

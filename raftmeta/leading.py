@@ -51,7 +51,8 @@ from raftmeta.queries import (
 )
 from raftmeta.questions import AnyQuery
 from raftmeta.snapshots import SnapshotDesk
-from raftmeta.stewards.archiving import Archiving, ArchivingSeams
+from raftmeta.stewards.archiveseams import ArchivingSeams
+from raftmeta.stewards.archiving import Archiving
 from raftmeta.stewards.collection import Collection
 from raftmeta.stewards.healing import Healing, HealingSeams
 from raftmeta.stewards.judging import Judging, Limits

@@ -65,6 +65,7 @@ class Shelf:
         self._log_bytes = log_bytes
         self._logs: dict[int, _Log] = {}
         self._failure = ""
+        self._damaged: set[str] = set()
 
     # --- looking ------------------------------------------------------------------------
 
@@ -78,6 +79,7 @@ class Shelf:
             cluster_id=self._cluster_id,
             files=files,
             ends={str(generation): self.end(generation) for generation in sorted(generations)},
+            damaged=tuple(file.name for file in files if file.name in self._damaged),
             problem=self._failure,
         )
 
@@ -98,6 +100,31 @@ class Shelf:
             raise NotFound("The archive has no such file.")
         with closing(self._disk.open(self._folder / name, write=False)) as file:
             return file.pread(READ_BYTES, offset)
+
+    def is_sound(self, name: LogName) -> bool:
+        """Whether all entries that a log file should hold can be read: up to the next file of its
+        run, whatever a crash left at its end. Raises NotFound, OSError."""
+        if not self._disk.exists(self._folder / str(name)):
+            raise NotFound("The archive has no such file.")
+        with closing(self._disk.open(self._folder / str(name), write=False)) as file:
+            pieces = scan_log(file, self._cluster_id, name).pieces
+        end = name.first - 1
+        for piece in pieces:
+            if piece.head.first != end + 1:
+                return False
+            end = piece.head.last
+        own = (each for each in self._names() if isinstance(each, LogName) and each > name)
+        following = min((each for each in own if each.run == name.run), default=None)
+        if following is not None and following.generation == name.generation:
+            return end >= following.first - 1
+        log = self._logs.get(name.generation)
+        return log is None or log.name != name or end >= log.end
+
+    def note_damage(self, name: LogName | SnapshotName) -> None:
+        """That file is not what it was: it is told, and not appended to any more."""
+        self._damaged.add(str(name))
+        if isinstance(name, LogName):
+            self._logs.pop(name.generation, None)
 
     # --- the log ------------------------------------------------------------------------
 
@@ -145,6 +172,7 @@ class Shelf:
             file.pwrite([header, piece], 0)
             file.sync()
         self._disk.replace(new, self._folder / str(name))
+        self._damaged.discard(str(name))
         self._disk.sync_directory(self._folder)
         return self._continued(name, head, HEADER_BYTES + len(piece))
 
@@ -235,7 +263,8 @@ class Shelf:
         needless: list[LogName | SnapshotName] = [
             name
             for name in names
-            if isinstance(name, SnapshotName) and _is_before(name.generation, name.index, order)
+            if isinstance(name, SnapshotName)
+            and (_is_before(name.generation, name.index, order) or _is_another(name, order))
         ]
         needless += [
             name
@@ -350,3 +379,9 @@ def _is_before(generation: int, index: int, order: Forget) -> bool:
     if generation != order.generation:
         return generation < order.generation and not order.spares_earlier
     return index < order.index
+
+
+def _is_another(name: SnapshotName, order: Forget) -> bool:
+    """Whether it is as of the same entry as the one that is kept, which then is enough."""
+    same = (name.generation, name.index) == (order.generation, order.index)
+    return same and order.snapshot not in ("", str(name))

@@ -37,12 +37,14 @@ class ArchivedFile(msgspec.Struct, frozen=True, array_like=True):
 
 class DiskArchive(msgspec.Struct, frozen=True, kw_only=True):
     """What one disk keeps. `ends`: by generation, as text, the last entry of the log of its
-    newest run. `problem`: why it keeps no more, or nothing readable; empty: all is well."""
+    newest run. `damaged`: files that were reread and are not what they were. `problem`: why it
+    keeps no more, or nothing readable; empty: all is well."""
 
     disk: bytes
     cluster_id: bytes
     files: tuple[ArchivedFile, ...] = ()
     ends: dict[str, int] = {}
+    damaged: tuple[str, ...] = ()
     problem: str = ""
 
 
@@ -66,9 +68,11 @@ class SnapshotKept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Forget(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole snapshot of `generation` as of entry `index` is kept elsewhere often enough: what
-    is needed only for earlier ones may go. `spares_earlier`: but not of earlier generations."""
+    """A whole snapshot of `generation` as of entry `index` is kept often enough: what is needed
+    only for earlier ones may go, and others as of that entry than the one named `snapshot`.
+    `spares_earlier`: but not what is of earlier generations."""
 
     generation: int
     index: int
     spares_earlier: bool
+    snapshot: str = ""

@@ -8,10 +8,8 @@ a deposed leader that still sends can only repeat what is there. Nothing waits f
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 
 from osscore.errors import (
     Corrupt,
@@ -22,18 +20,17 @@ from osscore.errors import (
     StaleOrder,
     StoreError,
 )
-from osscore.model import Profile
 from ossd.clock import Clock
-from ossd.disk import Bytes
 from raftmeta.archive.pieces import ArchivedEntry, SnapshotName, pack_piece
 from raftmeta.archive.wire import SNAPSHOT_PIECE_BYTES, ArchiveHeld, Forget
 from raftmeta.archived import ArchiveState
 from raftmeta.archived import Keeper as KeeperShown
-from raftmeta.queries import ClusterDescribed
 from raftmeta.snapshots import PackedBackup
+from raftmeta.stewards.archiveseams import ArchivingSeams
 from raftmeta.stewards.keepers import (
     COPIES_MIN,
     Held,
+    Keeper,
     Place,
     candidates,
     choose,
@@ -65,97 +62,6 @@ UNABLE = (DiskFull, DiskFailing, DiskRefused, NoSuchNode)
 log = logging.getLogger(__name__)
 
 
-class Keeping(Protocol):
-    """`raftmeta.archive.client.ArchiveClient`."""
-
-    async def held(self, url: str, *, deadline_s: float = 5.0) -> ArchiveHeld:
-        """What a daemon's disks keep."""
-
-    async def append(
-        self, url: str, disk: bytes, generation: int, piece: Bytes, *, begins: bool
-    ) -> int:
-        """Have a piece kept; the last entry that is there."""
-
-    async def send_snapshot(
-        self, url: str, disk: bytes, name: SnapshotName, offset: int, data: Bytes
-    ) -> int:
-        """Bytes of a snapshot."""
-
-    async def finish_snapshot(self, url: str, disk: bytes, name: SnapshotName) -> None:
-        """It is complete."""
-
-    async def forget(self, url: str, disk: bytes, order: Forget) -> None:
-        """What is not needed any more may go."""
-
-
-class LoggedEntry(Protocol):
-    """An entry of the journal."""
-
-    @property
-    def index(self) -> int:
-        """Its place in the log."""
-
-    @property
-    def term(self) -> int:
-        """Of the leader that logged it."""
-
-    @property
-    def body(self) -> bytes:
-        """docs/formats/journal.md."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchivingSeams:
-    """What archiving needs of its metanode.
-
-    `read_log`: applied entries from an index on, of about so many bytes; None: the log does not
-    hold it any more. `packed`: a backup in a file, as of now. `may_copy`: whether there is room
-    for it.
-    """
-
-    described: Callable[[], ClusterDescribed]
-    profiles: Callable[[], Awaitable[Sequence[Profile | None]]]
-    applied_index: Callable[[], int]
-    read_log: Callable[[int, int], Awaitable[Sequence[LoggedEntry] | None]]
-    packed: Callable[[], AbstractAsyncContextManager[PackedBackup]]
-    may_copy: Callable[[], bool]
-    client: Keeping
-
-
-@dataclass(slots=True)
-class _Keeper:
-    """A chosen disk. `begins_behind`: its log begins anew behind that entry, which a snapshot
-    under way will hold; `is_cut_off`: this leader's log does not hold what it lacks any more.
-    `failing_s`: since when it has not kept what it was sent."""
-
-    place: Place
-    held: Held
-    begins_behind: int | None = None
-    is_cut_off: bool = False
-    failing_s: float | None = None
-
-    @property
-    def next_index(self) -> int | None:
-        """The entry it is to be sent next; None: a snapshot comes first."""
-        if self.begins_behind is not None:
-            return self.begins_behind + 1
-        if self.is_cut_off:
-            return None
-        if self.held.end:
-            return self.held.end + 1
-        return None if self.held.snapshot is None else self.held.snapshot.index + 1
-
-    @property
-    def begins(self) -> bool:
-        """Whether that entry is the first of a run."""
-        return self.begins_behind is not None or not self.held.end
-
-    @property
-    def needs_snapshot(self) -> bool:
-        """Whether no catalog can be made of what it holds and will hold."""
-        return self.is_cut_off or not self.held.is_whole
-
-
 @dataclass(slots=True)
 class _Chosen:
     """What is known of this generation of the catalog. `possible`: on how many nodes an archive
@@ -164,7 +70,7 @@ class _Chosen:
     generation: int = 0
     wanted: int = COPIES_MIN
     possible: int = 0
-    keepers: dict[bytes, _Keeper] = field(default_factory=dict)
+    keepers: dict[bytes, Keeper] = field(default_factory=dict)
 
 
 class Archiving:
@@ -243,7 +149,7 @@ class Archiving:
         ]
         reaches = {uuid: each.reach for uuid, each in held.items()}
         self._chosen.keepers = {
-            place.uuid: _Keeper(
+            place.uuid: Keeper(
                 place,
                 held[place.uuid],
                 failing_s=before[place.uuid].failing_s if place.uuid in before else None,
@@ -277,7 +183,7 @@ class Archiving:
         applied_index, read_s = self._seams.applied_index(), self._clock.monotonic_s()
         failed: set[bytes] = set()
         for _ in range(PIECES_PER_STEP):
-            waiting: dict[int, list[_Keeper]] = {}
+            waiting: dict[int, list[Keeper]] = {}
             for uuid, keeper in self._chosen.keepers.items():
                 first = keeper.next_index
                 if first is not None and first <= applied_index and uuid not in failed:
@@ -289,7 +195,7 @@ class Archiving:
         if self.archived_index >= applied_index:
             self._caught_up_s = read_s
 
-    async def _ship_piece(self, first: int, keepers: Sequence[_Keeper]) -> set[bytes]:
+    async def _ship_piece(self, first: int, keepers: Sequence[Keeper]) -> set[bytes]:
         """One piece from `first` on; answers which disks are not to be sent more now."""
         try:
             found = await self._seams.read_log(first, PIECE_BYTES)
@@ -308,7 +214,7 @@ class Archiving:
         )
         return {k.place.uuid for k, is_kept in zip(keepers, are_kept, strict=True) if not is_kept}
 
-    async def _send_piece(self, keeper: _Keeper, first: int, last: int, piece: bytes) -> bool:
+    async def _send_piece(self, keeper: Keeper, first: int, last: int, piece: bytes) -> bool:
         held, begins = keeper.held, keeper.begins
         try:
             end = await self._seams.client.append(
@@ -328,7 +234,7 @@ class Archiving:
         held.log_bytes += len(piece)
         return True
 
-    def _failed(self, keeper: _Keeper, error: StoreError) -> None:
+    def _failed(self, keeper: Keeper, error: StoreError) -> None:
         """One that cannot keep it is passed over for a while; one that is only not reached has
         the time that a restart takes."""
         if isinstance(error, StaleOrder):
@@ -403,11 +309,11 @@ class Archiving:
         await self._seams.client.finish_snapshot(place.url, place.uuid, name)
 
     async def _at_each(
-        self, keepers: Sequence[_Keeper], work: Callable[[Place], Awaitable[None]]
-    ) -> list[_Keeper]:
+        self, keepers: Sequence[Keeper], work: Callable[[Place], Awaitable[None]]
+    ) -> list[Keeper]:
         """Side by side; answers those that did it."""
 
-        async def one(keeper: _Keeper) -> bool:
+        async def one(keeper: Keeper) -> bool:
             try:
                 await work(keeper.place)
             except StoreError as error:
@@ -433,7 +339,10 @@ class Archiving:
         if len(having_it) < max(1, min(self._chosen.wanted, len(having_older))):
             return
         order = Forget(
-            generation=name.generation, index=name.index, spares_earlier=described.deletion.frozen
+            generation=name.generation,
+            index=name.index,
+            snapshot=str(name),
+            spares_earlier=described.deletion.frozen,
         )
         for place in asked:
             if place.uuid in found and not found[place.uuid].is_empty:
@@ -477,7 +386,7 @@ class Archiving:
         self._problems[about] = problem
 
 
-def _shown(keeper: _Keeper) -> KeeperShown:
+def _shown(keeper: Keeper) -> KeeperShown:
     return KeeperShown(
         node=keeper.place.node,
         disk=keeper.place.uuid.hex(),

@@ -31,7 +31,8 @@ class Held:
     0: there is no log. `snapshot`: the newest whole one; `log_bytes` of log lie behind it.
     `older`: it keeps whole snapshots before that one, of this generation or of others.
     `problem_there`: why it keeps nothing more, by its own word; `problem`: what came of the last
-    attempt to send it anything.
+    attempt to send it anything. `is_damaged`: of the log behind the snapshot not all is what it
+    was.
     """
 
     end: int = 0
@@ -41,13 +42,16 @@ class Held:
     log_bytes: int = 0
     older: bool = False
     is_empty: bool = True
+    is_damaged: bool = False
     problem_there: str = ""
     problem: str = ""
 
     @property
     def is_whole(self) -> bool:
         """Whether its log goes on behind its snapshot without a gap."""
-        return self.snapshot is not None and self.run <= self.snapshot.index + 1
+        if self.snapshot is None or self.is_damaged:
+            return False
+        return self.run <= self.snapshot.index + 1
 
     @property
     def reach(self) -> int:
@@ -55,6 +59,40 @@ class Held:
         if self.snapshot is None:
             return 0
         return max(self.end, self.snapshot.index) if self.is_whole else self.snapshot.index
+
+
+@dataclass(slots=True)
+class Keeper:
+    """A chosen disk. `begins_behind`: its log begins anew behind that entry, which a snapshot
+    under way will hold; `is_cut_off`: this leader's log does not hold what it lacks any more.
+    `failing_s`: since when it has not kept what it was sent."""
+
+    place: Place
+    held: Held
+    begins_behind: int | None = None
+    is_cut_off: bool = False
+    failing_s: float | None = None
+
+    @property
+    def next_index(self) -> int | None:
+        """The entry it is to be sent next; None: a snapshot comes first."""
+        if self.begins_behind is not None:
+            return self.begins_behind + 1
+        if self.is_cut_off:
+            return None
+        if self.held.end:
+            return self.held.end + 1
+        return None if self.held.snapshot is None else self.held.snapshot.index + 1
+
+    @property
+    def begins(self) -> bool:
+        """Whether that entry is the first of a run."""
+        return self.begins_behind is not None or not self.held.end
+
+    @property
+    def needs_snapshot(self) -> bool:
+        """Whether no catalog can be made of what it holds and will hold."""
+        return self.is_cut_off or not self.held.is_whole
 
 
 def copies_wanted(nodes: Sequence[NodeInfo], profiles: Iterable[Profile | None]) -> int:
@@ -112,7 +150,8 @@ def held_of(archive: DiskArchive, generation: int) -> Held:
     sizes = {parse_name(file.name): file.size_bytes for file in archive.files}
     logs = [n for n in sizes if isinstance(n, LogName) and n.generation == generation]
     snapshots = [name for name in sizes if isinstance(name, SnapshotName)]
-    own = [name for name in snapshots if name.generation == generation]
+    damaged = {parse_name(text) for text in archive.damaged}
+    own = [name for name in snapshots if name.generation == generation and name not in damaged]
     newest = max(own, default=None)
     run = max(logs).run if logs else 0
     behind = [
@@ -124,7 +163,11 @@ def held_of(archive: DiskArchive, generation: int) -> Held:
         and newest is not None
         and name.first > newest.index
     ]
+    needed_from = newest.index + 1 if newest is not None else 0
     return Held(
+        is_damaged=any(
+            name in damaged and _last_of(name, logs, archive) >= needed_from for name in logs
+        ),
         end=archive.ends.get(str(generation), 0),
         run=run,
         snapshot=newest,
@@ -134,3 +177,11 @@ def held_of(archive: DiskArchive, generation: int) -> Held:
         is_empty=not archive.files,
         problem_there=archive.problem,
     )
+
+
+def _last_of(name: LogName, logs: Sequence[LogName], archive: DiskArchive) -> int:
+    """Nothing behind this entry is in that file."""
+    following = min((each for each in logs if each > name), default=None)
+    if following is not None:
+        return following.first - 1
+    return archive.ends.get(str(name.generation), 0)

@@ -54,6 +54,7 @@ class Service:
     client: BlobClient
     budget: ByteBudget
     metrics: Metrics
+    shelves: Shelves
 
     @property
     def disk(self) -> DataDisk:
@@ -120,12 +121,13 @@ async def service(
         settings = ServerSettings(
             role="blobd", clock=clock, metrics=metrics, verifier=Verifier(SECRETS, clock)
         )
-        archive = archive_routes(Shelves(found.disks, found.files), shared)
+        shelves = Shelves(found.disks, found.files)
+        archive = archive_routes(shelves, shared)
         server = serve([*routes(shared), *archive], settings=settings, address="127.0.0.1", port=0)
         rpc = AioRpc(signer=Signer(SECRETS, clock, system_random))
         url = f"http://127.0.0.1:{server.port}"
         try:
-            yield Service(found, url, server.port, rpc, BlobClient(rpc), budget, metrics)
+            yield Service(found, url, server.port, rpc, BlobClient(rpc), budget, metrics, shelves)
         finally:
             await rpc.close()
             await server.stop(2)

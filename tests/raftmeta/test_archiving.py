@@ -1,169 +1,24 @@
 """The leader's archive at blob daemons: how far it reaches, whoever dies, and what it costs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
 import pytest
-from blake3 import blake3
 
-from osscore.errors import Overloaded
 from osscore.model import Profile
-from ossd.disk import SystemDisk
-from raftmeta.archive.gathering import Gathering, best_whole, find
-from raftmeta.archive.pieces import ArchivedEntry
-from raftmeta.backup.container import Manifest
-from raftmeta.generations import DeletionState
-from raftmeta.queries import ClusterDescribed, DiskInfo, NodeInfo
-from raftmeta.snapshots import PackedBackup
+from raftmeta.archive.pieces import parse_name
 from raftmeta.stewards.archiving import (
+    LOOK_S,
     PIECE_BYTES,
     SNAPSHOT_LOG_BYTES_MIN,
     SNAPSHOT_PIECE_BYTES,
     SURVEY_S,
-    Archiving,
-    ArchivingSeams,
 )
 from raftmeta.stewards.keepers import Place, choose, copies_wanted
-from tests.fakes.clock import ManualClock
-from tests.fakes.disk import SimulatedDisk
-from tests.raftmeta.archive.daemons import Daemons, uuid_of
-
-WORK = SystemDisk()
-URLS = [f"blob-{n}" for n in range(1, 7)]
-
-
-class World:
-    """A cluster whose log the test writes, six blob daemons, and one leader at a time."""
-
-    def __init__(self, urls: Sequence[str] = URLS) -> None:
-        self.clock = ManualClock()
-        self.daemons = Daemons(urls)
-        self.nodes = {url: node(url) for url in urls}
-        self.generation, self.frozen = 1, False
-        self.log = [b"\x01begin"]
-        self.first = 1
-        self.snapshots = 0
-        self.snapshot_bytes = 1000
-        self.busy = False
-        self.room = True
-        self.leader = self.new_leader()
-
-    def new_leader(self) -> Archiving:
-        async def profiles() -> Sequence[Profile | None]:
-            return [None]
-
-        seams = ArchivingSeams(
-            described=self.described,
-            profiles=profiles,
-            applied_index=lambda: self.applied_index,
-            read_log=self.read_log,
-            packed=self.packed,
-            may_copy=lambda: self.room,
-            client=self.daemons,
-        )
-        return Archiving(seams, self.clock)
-
-    @property
-    def applied_index(self) -> int:
-        return self.first + len(self.log) - 1
-
-    def apply(self, count: int = 1, *, size_bytes: int = 20) -> None:
-        for _ in range(count):
-            body = blake3(str(self.applied_index).encode()).digest(length=size_bytes)
-            self.log.append(b"\x00" + body)
-
-    def cut(self, first: int) -> None:
-        """This leader's log begins there."""
-        self.log, self.first = self.log[first - self.first :], first
-
-    def described(self) -> ClusterDescribed:
-        return ClusterDescribed(
-            cluster_id=b"c" * 16,
-            catalog_key_wrapped=b"",
-            system_token_digest=b"",
-            keys_epoch=0,
-            nodes=tuple(self.nodes.values()),
-            admits_writes=True,
-            inline_bytes_max=4096,
-            generation=self.generation,
-            deletion=DeletionState(frozen=self.frozen),
-        )
-
-    async def read_log(self, first: int, bytes_max: int) -> Sequence[ArchivedEntry] | None:
-        if first < self.first:
-            return None
-        found: list[ArchivedEntry] = []
-        for index in range(first, self.applied_index + 1):
-            found.append(ArchivedEntry(index, 1, self.log[index - self.first]))
-            if sum(len(each.body) for each in found) > bytes_max:
-                return found[:-1] or found
-        return found
-
-    @asynccontextmanager
-    async def packed(self) -> AsyncIterator[PackedBackup]:
-        if self.busy:
-            raise Overloaded()
-        self.snapshots += 1
-        data = b"catalog %d" % self.applied_index
-        data += blake3(data).digest(length=self.snapshot_bytes)
-        file = SimulatedDisk().open(Path("/data/packed"), create=True)
-        file.pwrite([data], 0)
-        manifest = Manifest(
-            cluster_id="63" * 16,
-            generation=self.generation,
-            applied_index=self.applied_index,
-            catalog_time_ms=0,
-            made_at_ms=0,
-            schema=1,
-            size_bytes=1,
-            blake3="",
-            program="",
-            counts={},
-        )
-        yield PackedBackup(manifest, file, len(data), blake3(data).hexdigest())
-
-    async def steps(self, count: int = 1, *, seconds: float = 1.0) -> None:
-        """Steps of the leader; a snapshot that one begins is complete before the next."""
-        for _ in range(count):
-            await self.leader.step()
-            if self.leader._snapshot is not None:
-                await asyncio.wait({self.leader._snapshot})
-            self.clock.advance(seconds)
-
-    async def settle(self) -> None:
-        """Time enough to notice anything and to make up for it."""
-        await self.steps(10, seconds=SURVEY_S / 5)
-        await self.leader.step()
-
-    async def reach(self, tmp_path: Path) -> int:
-        """Up to where whoever lost all metanodes now could rebuild the catalog."""
-        work = tmp_path / str(len(self.daemons.calls))
-        work.mkdir()
-        found = await find(self.daemons, list(self.daemons.disks), None)
-        gathering = Gathering(self.daemons, found, work=work, disk=WORK)
-        await gathering.fetch_logs()
-        chain, _ = await best_whole(gathering, found)
-        return chain.end
-
-    def snapshot_names(self, url: str) -> list[str]:
-        return [name for name in self.daemons.names(url) if name.startswith("snapshot")]
-
-
-def node(url: str, *, zone: str = "", health: str = "up") -> NodeInfo:
-    disk = DiskInfo(
-        disk=int(url.rpartition("-")[2]),
-        uuid=uuid_of(url),
-        state="in",
-        capacity_bytes=100,
-        free_bytes=50,
-        writable=True,
-    )
-    return NodeInfo(
-        node=url, url=url, zone=zone, health=health, last_heartbeat_ms_ago=1, disks=(disk,)
-    )
+from tests.raftmeta.archive.daemons import uuid_of
+from tests.raftmeta.archive.world import URLS, World, node
 
 
 def run(story: Callable[[], Awaitable[None]]) -> None:
@@ -317,15 +172,18 @@ def test_another_disk_takes_the_place_of_one_that_is_gone(world: World, tmp_path
 def test_a_daemon_that_restarts_keeps_its_place_wherever_it_comes_back(world: World) -> None:
     async def story() -> None:
         await world.steps(2)
+        await world.steps(1, seconds=SURVEY_S - 3 * LOOK_S)
         keeping = {keeper.node for keeper in world.leader.state.keepers}
         moved = min(keeping)
         world.daemons.down = {moved}
         world.apply(3)
-        await world.steps(4, seconds=SURVEY_S / 4)
+        asked = len(world.daemons.calls)
+        while ("held", moved) not in world.daemons.calls[asked:]:
+            await world.steps(1, seconds=LOOK_S)
         assert {keeper.node for keeper in world.leader.state.keepers} == keeping
         world.daemons.move(moved, "blob-9")
         world.nodes[moved] = msgspec.structs.replace(world.nodes[moved], url="blob-9")
-        await world.steps(2, seconds=5)
+        await world.steps(2, seconds=LOOK_S)
         assert world.snapshots == 1 and world.leader.state.archived_index == 4
 
     run(story)
@@ -380,6 +238,35 @@ def test_files_lost_behind_the_leaders_back_are_noticed(world: World, tmp_path: 
         keeping = {keeper.node for keeper in world.leader.state.keepers if keeper.is_whole}
         world.daemons.down = set(URLS) - {max(keeping)}
         assert len(keeping) == 3 and await world.reach(tmp_path) == 3
+
+    run(story)
+
+
+@pytest.mark.parametrize(("kind", "snapshots"), [("snapshot", 2), ("log", 2), ("log's end", 1)])
+def test_what_rots_is_sent_again_and_once(
+    world: World, tmp_path: Path, kind: str, snapshots: int
+) -> None:
+    """The end of a log by itself, as long as the leader has it; else by a snapshot."""
+
+    async def story() -> None:
+        await world.steps(2)
+        for _ in range(1 if kind == "log's end" else 5):
+            world.apply(5 if kind == "log's end" else 1)
+            await world.steps(1)
+        rotten = min(keeper.node for keeper in world.leader.state.keepers)
+        shelf, disk = world.daemons.shelf(rotten), world.daemons.disks[rotten]
+        path = world.daemons.path(rotten, kind.partition("'")[0])
+        disk.flip_bit(path, len(disk.content(path)) // 2)
+        name = parse_name(path.name)
+        assert name is not None
+        shelf.note_damage(name)
+        for _ in range(4):
+            await world.settle()
+        assert world.snapshots == snapshots
+        state = world.leader.state
+        assert (state.archived_index, state.copies) == (6, 3)
+        world.daemons.down = {url for url in URLS if url != rotten}
+        assert await world.reach(tmp_path) == 6
 
     run(story)
 

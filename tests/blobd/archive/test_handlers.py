@@ -1,5 +1,6 @@
 """The archive's HTTP: who may keep what, and what is told without metanodes."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from blobd.archive.rereading import Rereading
 from blobd.disks import DataDisk
 from osscore.errors import (
     BadDigest,
@@ -20,6 +22,7 @@ from osscore.errors import (
     NotReady,
     StaleOrder,
 )
+from ossd.clock import SystemClock
 from ossd.rpc import AioRpc
 from raftmeta.archive.client import ArchiveClient
 from raftmeta.archive.pieces import ArchivedEntry, SnapshotName, pack_piece
@@ -151,3 +154,32 @@ def test_the_reserve_of_a_disk_is_not_for_the_archive(
             assert (await it.client.held(it.url)).disks[0].files == ()
 
     run(story)
+
+
+def test_what_rots_is_found_by_rereading(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with served(tmp_path) as it:
+            url, disk = it.url, it.disk.uuid
+            for index in (8, 9, 10):
+                await it.append(index, begins=index == 8)
+            await it.client.send_snapshot(url, disk, NAME, 0, DATA)
+            await it.client.finish_snapshot(url, disk, NAME)
+            rereading = Rereading(
+                it.it.node.disks, it.it.shelves, clock=SystemClock(), bytes_per_s=10**12, rest_s=1
+            )
+            await rereading.reread(it.disk)
+            assert (await it.client.held(url)).disks[0].damaged == ()
+            folder = it.disk.folder / "archive"
+            names = await asyncio.to_thread(flip_a_bit_in_each, folder)
+            await rereading.reread(it.disk)
+            assert sorted((await it.client.held(url)).disks[0].damaged) == names
+
+    run(story)
+
+
+def flip_a_bit_in_each(folder: Path) -> list[str]:
+    for path in folder.iterdir():
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    return sorted(path.name for path in folder.iterdir())

@@ -234,6 +234,49 @@ def test_who_keeps_no_new_snapshot_forgets_all_before_it() -> None:
     assert names(shelf) == [] and shelf.end(GENERATION) == 0
 
 
+def test_of_two_snapshots_as_of_one_entry_the_named_one_stays() -> None:
+    shelf = shelf_on(SimulatedDisk())
+    names_ = [send_snapshot(shelf, 3, data) for data in (b"packed once", b"packed twice")]
+    assert len(names(shelf)) == 2
+    order = Forget(generation=1, index=3, spares_earlier=False, snapshot=names_[1])
+    shelf.forget(order)
+    assert names(shelf) == [names_[1]]
+
+
+def test_a_file_that_is_not_what_it_was_is_told_and_not_appended_to() -> None:
+    disk = SimulatedDisk()
+    shelf = shelf_on(disk)
+    for index in range(1, 4):
+        append(shelf, index, begins=index == 1)
+    (name,) = log_names(shelf)
+    assert shelf.is_sound(name) and shelf.show(UUID).damaged == ()
+    content = disk.content(FOLDER / str(name))
+    disk.flip_bit(FOLDER / str(name), len(content) // 2)
+    assert not shelf.is_sound(name)
+    shelf.note_damage(name)
+    assert shelf.show(UUID).damaged == (str(name),)
+    end = shelf.end(GENERATION)
+    assert append(shelf, end + 1) == end + 1
+    assert log_names(shelf) == [name, LogName(GENERATION, 1, end + 1)]
+    with pytest.raises(NotFound):
+        shelf.is_sound(LogName(GENERATION, 77, 77))
+
+
+def test_an_end_that_a_crash_cut_short_is_no_damage_once_the_log_went_on() -> None:
+    disk = SimulatedDisk()
+    append(shelf_on(disk), 1, begins=True)
+    (name,) = log_names(shelf_on(disk))
+    with closing(disk.open(FOLDER / str(name))) as file:
+        file.pwrite([piece(2)[:20]], file.size_bytes())
+    again = shelf_on(disk)
+    assert again.end(GENERATION) == 1 and again.is_sound(name)
+    append(again, 2)
+    assert again.is_sound(name) and all(map(again.is_sound, log_names(again)))
+    with closing(disk.open(FOLDER / str(name))) as file:
+        file.truncate(60)
+    assert not again.is_sound(name), "entry 1 is missing before entry 2"
+
+
 def test_earlier_generations_are_spared_until_they_are_not() -> None:
     shelf = shelf_on(SimulatedDisk())
     append(shelf, 1, 5, begins=True)
