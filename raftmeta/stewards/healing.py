@@ -45,8 +45,8 @@ LOOKS_PER_ROUND = 2000
 WAITING_MAX = 200
 """A round ends after so many whose targets have enough to do; the next begins with others."""
 
-OBJECTS_REST_S = 2.0
-"""Between two counts of the objects that damaged stripes belong to."""
+OBJECTS_REST_S, OBJECTS_REST_S_MAX = 2.0, 15.0
+"""Between two counts of the objects that damaged stripes belong to, and where these are many."""
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,8 @@ class Healing:
         now_s = self._clock.monotonic_s()
         if now_s >= self._objects_due_s:
             self._objects = await self._seams.count_objects()
-            self._objects_due_s = now_s + OBJECTS_REST_S
+            is_much = self._objects.is_partial  # a tenth of a second of reading
+            self._objects_due_s = now_s + (OBJECTS_REST_S_MAX if is_much else OBJECTS_REST_S)
 
     def _is_calm(self, tasks: Sequence[TaskInfo]) -> bool:
         """Whether nothing is under way that changes how full disks are, but balancing itself."""

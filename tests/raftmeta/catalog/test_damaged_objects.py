@@ -23,14 +23,15 @@ def counted(driver: Driver, stripes_max: int = 2000) -> DamagedObjectsCounted:
     return found
 
 
-def test_an_object_counts_once_by_its_worst_stripe(driver: Driver) -> None:
-    first, second = driver.draft(1), driver.draft(2)
-    driver.put("two-stripes", first, second)
+@pytest.mark.parametrize("worst", [0, 1])
+def test_an_object_counts_once_by_its_worst_stripe(driver: Driver, worst: int) -> None:
+    drafts = [driver.draft(1), driver.draft(2)]
+    driver.put("two-stripes", *drafts)
     driver.put("whole", driver.draft(3))
     driver.put_inline("inline", b"x")
     assert counted(driver) == DamagedObjectsCounted(by_missing={})
-    for draft, indexes in ((first, (0,)), (second, (0, 1))):
-        for index in indexes:
+    for draft in drafts:
+        for index in (0, 1) if draft is drafts[worst] else (0,):
             bad = MarkBad(identity=ShardIdentity(draft.stripe, index, 0), disk=index + 1)
             assert driver.run(bad) == Done()
     assert counted(driver).by_missing == {2: 1}
