@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from blobd.archive.shelves import Shelves
 from blobd.handlers import BoundedHandler, Shared
-from osscore.errors import InvalidArgument
+from osscore.errors import DiskFull, InvalidArgument
 from raftmeta.archive.pieces import PIECE_BYTES_MAX, SnapshotName, parse_name
 from raftmeta.archive.wire import (
     ARCHIVE,
@@ -92,13 +92,18 @@ class SnapshotHandler(ArchiveHandler):
     async def post(self, disk: str) -> None:
         """Take the next bytes."""
         name, offset, data = self.snapshot_name(), self.number("offset"), self.body
+        uuid = bytes.fromhex(disk)
         with self.working():
-            size_bytes = await self.shelves.keep(
-                bytes.fromhex(disk),
-                name.generation,
-                len(data),
-                lambda shelf: shelf.take_snapshot_piece(str(name), offset, data),
-            )
+            try:
+                size_bytes = await self.shelves.keep(
+                    uuid,
+                    name.generation,
+                    len(data),
+                    lambda shelf: shelf.take_snapshot_piece(str(name), offset, data),
+                )
+            except DiskFull:
+                await self.shelves.use(uuid, lambda shelf: shelf.drop_unfinished())
+                raise
         self.reply(SnapshotKept(size_bytes=size_bytes))
 
 

@@ -231,6 +231,11 @@ class Shelf:
                 file.pwrite([data], offset)
                 return offset + len(data)
 
+    def drop_unfinished(self) -> None:
+        """Give the room of a snapshot back that will not be finished. Raises DiskFailing."""
+        with self._changing():
+            self._remove_unfinished()
+
     def finish_snapshot(self, name: str) -> int:
         """Verify it, make it durable and only then give it its name; answers its bytes. Raises
         InvalidArgument, Conflict (not begun), BadDigest (other bytes than its name tells; they

@@ -345,7 +345,7 @@ class Archiving:
             spares_earlier=described.deletion.frozen,
         )
         for place in asked:
-            if place.uuid in found and not found[place.uuid].is_empty:
+            if place.uuid in found:  # also where a snapshot that was never finished lies
                 try:
                     await self._seams.client.forget(place.url, place.uuid, order)
                 except StoreError as error:

@@ -41,7 +41,6 @@ class Held:
     snapshot_bytes: int = 0
     log_bytes: int = 0
     older: bool = False
-    is_empty: bool = True
     is_damaged: bool = False
     problem_there: str = ""
     problem: str = ""
@@ -174,7 +173,6 @@ def held_of(archive: DiskArchive, generation: int) -> Held:
         snapshot_bytes=sizes[newest] if newest is not None else 0,
         log_bytes=sum(behind),
         older=len(snapshots) > (newest is not None),
-        is_empty=not archive.files,
         problem_there=archive.problem,
     )
 

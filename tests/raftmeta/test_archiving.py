@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from osscore.model import Profile
-from raftmeta.archive.pieces import parse_name
+from raftmeta.archive.pieces import SnapshotName, parse_name
 from raftmeta.stewards.archiving import (
     LOOK_S,
     PIECE_BYTES,
@@ -17,7 +17,7 @@ from raftmeta.stewards.archiving import (
     SURVEY_S,
 )
 from raftmeta.stewards.keepers import Place, choose, copies_wanted
-from tests.raftmeta.archive.daemons import uuid_of
+from tests.raftmeta.archive.daemons import FOLDER, uuid_of
 from tests.raftmeta.archive.world import URLS, World, node
 
 
@@ -301,12 +301,19 @@ def test_old_archives_go_only_once_as_many_keep_the_new_one(world: World, tmp_pa
             assert set(old[url]) <= set(world.snapshot_names(url)), "only one has the new one"
         world.daemons.down = {keeping[0]}
         assert await world.reach(tmp_path) == world.applied_index
+        passed_over = next(url for url in URLS if url not in keeping)
+        half = str(SnapshotName(1, 5, "ab" * 32))
+        world.daemons.shelf(passed_over).take_snapshot_piece(half, 0, b"a leader died then")
         world.daemons.down, world.daemons.refuses_to_finish = set(), set()
         await world.settle()
         world.apply(10, size_bytes=1 << 20)
         await world.settle()
         for url in keeping:
             assert not set(old[url]) & set(world.snapshot_names(url))
+        for url in URLS:
+            left = world.daemons.disks[url]
+            names = left.names(FOLDER) if left.exists(FOLDER) else []
+            assert not any(name.endswith(".part") for name in names), "nor is any half"
         assert await world.reach(tmp_path) == world.applied_index
 
     run(story)

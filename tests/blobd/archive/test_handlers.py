@@ -156,6 +156,25 @@ def test_the_reserve_of_a_disk_is_not_for_the_archive(
     run(story)
 
 
+def test_a_snapshot_that_finds_no_room_leaves_none_of_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async with served(tmp_path) as it:
+            url, disk = it.url, it.disk.uuid
+            await it.client.send_snapshot(url, disk, NAME, 0, DATA[:500])
+            assert await asyncio.to_thread(unfinished, it.disk) == [f"{NAME}.part"]
+            monkeypatch.setattr(it.disk.store._room, "writable_bytes", lambda: 10)
+            await refused(it.client.send_snapshot(url, disk, NAME, 500, DATA[500:]), DiskFull)
+            assert await asyncio.to_thread(unfinished, it.disk) == []
+
+    run(story)
+
+
+def unfinished(disk: DataDisk) -> list[str]:
+    return [path.name for path in (disk.folder / "archive").iterdir()]
+
+
 def test_what_rots_is_found_by_rereading(tmp_path: Path) -> None:
     async def story() -> None:
         async with served(tmp_path) as it:
