@@ -6,26 +6,22 @@ heartbeat would tell, and without asking anybody.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from osscore.errors import StoreError
-from osscore.model import BLOCK_BYTES, STRIPE_BYTES_MAX
 from osscore.placement import Obstacle, Target
 from ossd.clock import Clock
 from raftmeta.client import MetaClient
-from raftmeta.queries import ClusterDescribed, DiskInfo, GetCluster, NodeInfo
+from raftmeta.queries import ClusterDescribed, GetCluster
+from raftmeta.targets import MAY_LIVE, targets_of
 
 POLL_S = 1.0
 STALE_S = 10.0
 """An older description is renewed before it is used, not beside it."""
 AVOID_S = 4.0
 QUERY_DEADLINE_S = 5.0
-ROOM_BYTES_MIN = STRIPE_BYTES_MAX + BLOCK_BYTES
-"""A disk with less room counts as full: the largest shard, a whole stripe, might not fit."""
 _NODES_MIN = 2
-_GIB = 1 << 30
-_MAY_LIVE = ("up", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +117,7 @@ class ClusterView:
     def is_living(self, node: str) -> bool:
         """Whether a request to that node should succeed, as far as is known."""
         health = self._state.health.get(node, "down") if self._state else "down"
-        return health in _MAY_LIVE and not self.is_avoided(node)
+        return health in MAY_LIVE and not self.is_avoided(node)
 
     def note_failure(self, node: str) -> None:
         """This process could not reach that node, or waited in vain."""
@@ -182,36 +178,7 @@ def index_cluster(described: ClusterDescribed) -> ClusterState:
     return ClusterState(
         described=described,
         disks=disks,
-        targets=tuple(_targets(described.nodes)),
+        targets=tuple(targets_of(described.nodes)),
         node_count=len(nodes_in),
         health={node.node: node.health for node in described.nodes},
     )
-
-
-def _targets(nodes: Iterable[NodeInfo]) -> Iterable[Target]:
-    for node in nodes:
-        for disk in node.disks:
-            if disk.state != "in":
-                continue
-            obstacle = _obstacle(node, disk)
-            weight = _weight(node, disk) if obstacle is Obstacle.NONE else 0.0
-            yield Target(disk.disk, node.node, node.zone, weight, obstacle)
-
-
-def _obstacle(node: NodeInfo, disk: DiskInfo) -> Obstacle:
-    """Why a disk takes no new shards."""
-    if node.health not in _MAY_LIVE:
-        return Obstacle.SILENT
-    if node.health != "up":
-        # A new leader has heard nobody yet; writes must not stop for that second.
-        return Obstacle.NONE
-    if disk.problem:
-        return Obstacle.READ_ONLY
-    has_room = disk.writable and disk.free_bytes >= ROOM_BYTES_MIN
-    return Obstacle.NONE if has_room else Obstacle.FULL
-
-
-def _weight(node: NodeInfo, disk: DiskInfo) -> float:
-    """The share of new shards of a disk that takes some."""
-    size_bytes = disk.free_bytes if node.health == "up" else disk.capacity_bytes
-    return max(size_bytes, 1) / _GIB

@@ -41,6 +41,16 @@ class Profile(msgspec.Struct, frozen=True, array_like=True):
         """k + m."""
         return self.data_count + self.parity_count
 
+    @property
+    def nodes_min(self) -> int:
+        """On fewer nodes, one would hold more than m shards."""
+        return max(2, -(-self.shard_count // self.parity_count))
+
+    def asks_more_than(self, other: "Profile") -> bool:
+        """Whether it is the more durable one: more losses survived, then fewer shards to lose."""
+        mine = (self.parity_count, -self.data_count)
+        return mine > (other.parity_count, -other.data_count)
+
     def __str__(self) -> str:
         return f"{self.data_count}+{self.parity_count}"
 

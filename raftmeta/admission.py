@@ -57,6 +57,13 @@ from raftmeta.healing import DrainDisk, JudgeDisk, PauseWork
 from raftmeta.lifecycle import ExpireVersions, SetLifecycle
 from raftmeta.members import SetMembers
 from raftmeta.moving import CloseTasks, MoveSlot, OpenTasks
+from raftmeta.reencoding import (
+    CancelReencode,
+    CloseReencodes,
+    FinishReencode,
+    OpenReencodes,
+    Reencode,
+)
 
 ROWS_MAX = 2000
 STRIPES_MAX = 2
@@ -65,6 +72,9 @@ _ROWS_PER_SLOT = 2  # the reverse table by disk, and trash if the stripe loses
 _ROWS_PER_STRIPE = 4
 _ROWS_PER_CHUNK = 4  # its segments are counted when it is linked, before anything is written
 _ROWS_PER_TASK = 3
+_ROWS_PER_SWAP = 24 * 6
+"""A former slot: its trash, its disk's list, its open task and what that wrote; a new slot: its
+disk's list."""
 _ROWS_PER_MARKER = 2  # itself, and what becomes the latest
 _ROWS_BASE = 16
 
@@ -106,6 +116,12 @@ ADMITTED_WHEN_LOW = (
     MoveSlot,
     CloseTasks,
     HoldManifest,
+    # A row stays a row. No job begins then, but those that run go on or end.
+    CancelReencode,
+    FinishReencode,
+    OpenReencodes,
+    CloseReencodes,
+    Reencode,
 )
 
 
@@ -119,8 +135,10 @@ def rows_of(command: AnyCommand) -> int:
         drafts = tuple(each for each in command.append if isinstance(each, StripeDraft))
         hits = len(command.append) - len(drafts) + len(command.ask)
         return _ROWS_BASE + _rows_of_stripes(drafts) + _ROWS_PER_STRIPE * hits
-    if isinstance(command, OpenTasks | CloseTasks):
+    if isinstance(command, OpenTasks | CloseTasks | OpenReencodes | CloseReencodes):
         return _ROWS_BASE + _ROWS_PER_TASK * len(command.tasks)
+    if isinstance(command, Reencode):
+        return _ROWS_BASE + _ROWS_PER_SWAP
     if isinstance(command, RegisterNode):
         return _ROWS_BASE + 2 * len(command.disks)
     if isinstance(command, TrashDone):

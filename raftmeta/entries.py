@@ -54,6 +54,17 @@ from raftmeta.healing import DrainDisk, JudgeDisk, PauseWork
 from raftmeta.lifecycle import Expired, ExpireObject, ExpireVersions, SetLifecycle
 from raftmeta.members import SetMembers
 from raftmeta.moving import CloseTasks, MoveSlot, OpenTasks, SlotMoved, TasksOpened
+from raftmeta.reencoding import (
+    CancelReencode,
+    CloseReencodes,
+    FinishReencode,
+    OpenReencodes,
+    ProfileSet,
+    Reencode,
+    Reencoded,
+    ReencodesOpened,
+    SetProfile,
+)
 from raftmeta.timetravel import (
     ObjectRestored,
     RestoreObject,
@@ -111,6 +122,12 @@ AnyCommand = (
     | RotateSigningKey
     | RevokeTokens
     | NoteAudit
+    | SetProfile
+    | CancelReencode
+    | FinishReencode
+    | OpenReencodes
+    | CloseReencodes
+    | Reencode
 )
 
 AnyResult = (
@@ -127,6 +144,9 @@ AnyResult = (
     | Expired
     | TasksOpened
     | SlotMoved
+    | ProfileSet
+    | ReencodesOpened
+    | Reencoded
 )
 
 
@@ -134,7 +154,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     """One command under its request id (session, seq). Session 0: not remembered, and only
     for commands whose repetition is harmless (OpenSession, FormCluster, BeginGeneration,
     Collect, ConfirmTime, PruneVersions, ExpireObject, ExpireVersions, OpenTasks, CloseTasks,
-    JudgeDisk)."""
+    JudgeDisk, OpenReencodes, CloseReencodes, FinishReencode)."""
 
     session: int
     seq: int

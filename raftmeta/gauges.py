@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from raftmeta.archived import ArchiveState
-from raftmeta.healing import HealingState
+from raftmeta.healing import HealingState, ReencodingState
 from raftmeta.queries import CatalogCounted
 from raftmeta.wire import Status
 
@@ -149,6 +149,17 @@ def _healing_metrics(healing: HealingState) -> Iterable[Metric]:
     for reason, open_count in healing.tasks.items():
         tasks.add_metric([reason], open_count)
     yield tasks
+    yield from _reencoding_metrics(healing.reencoding)
+
+
+def _reencoding_metrics(state: ReencodingState) -> Iterable[Metric]:
+    yield GaugeMetricFamily(
+        "oss_reencode_tasks_open", "Stripes being encoded anew.", float(state.tasks)
+    )
+    left = sum(each.left_stripes for each in state.progress)
+    left_bytes = sum(each.left_bytes for each in state.progress)
+    yield GaugeMetricFamily("oss_reencode_left_stripes", "Stripes to be encoded anew.", left)
+    yield GaugeMetricFamily("oss_reencode_left_bytes", "Plain bytes of these.", left_bytes)
 
 
 def _eta(name: str, left_bytes: int, bytes_per_s: float) -> Metric:
@@ -190,6 +201,12 @@ def _catalog_metrics(counted: CatalogCounted) -> Iterable[Metric]:
         "oss_lifecycle_expired_bytes_total",
         "Bytes of the versions removed so, as users see them.",
         counted.expired.size_bytes,
+    )
+    yield CounterMetricFamily(
+        "oss_reencoded_stripes_total", "Stripes encoded anew.", counted.reencoded_stripes
+    )
+    yield CounterMetricFamily(
+        "oss_reencoded_bytes_total", "Plain bytes of these.", counted.reencoded_bytes
     )
     yield GaugeMetricFamily(
         "oss_logical_bytes", "Bytes of all versions as users see them.", counted.logical_bytes

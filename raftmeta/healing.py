@@ -25,8 +25,9 @@ class DrainDisk(Command, frozen=True, kw_only=True):
     drains: bool
 
 
-REPAIRS, REBALANCING = "repair", "rebalance"
-"""Kinds of work that can be paused; draining and spreading are part of the latter."""
+REPAIRS, REBALANCING, REENCODING = "repair", "rebalance", "reencode"
+WORKS = (REPAIRS, REBALANCING, REENCODING)
+"""Kinds of work that can be paused; draining and spreading are part of the second."""
 
 
 class PauseWork(Command, frozen=True, kw_only=True):
@@ -35,6 +36,27 @@ class PauseWork(Command, frozen=True, kw_only=True):
 
     work: str
     paused: bool
+
+
+class ReencodeProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """How the leader sees a job of encoding anew, 0: that of replicas. What is left is as of its
+    last whole walk, or so far if `is_surveyed` is False. `waits`: why it does not get on, for
+    people."""
+
+    job: int
+    is_surveyed: bool = False
+    left_stripes: int = 0
+    left_bytes: int = 0
+    kept_stripes: int = 0
+    waits: str = ""
+
+
+class ReencodingState(msgspec.Struct, frozen=True, kw_only=True):
+    """What the leader has in hand. `bytes_per_s`: plain bytes, on average of the last minute."""
+
+    progress: tuple[ReencodeProgress, ...] = ()
+    tasks: int = 0
+    bytes_per_s: float = 0.0
 
 
 class HealingState(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,3 +85,4 @@ class HealingState(msgspec.Struct, frozen=True, kw_only=True):
     drain_bytes: int = 0
     objects: dict[int, int] = {}
     objects_partial: bool = False
+    reencoding: ReencodingState = ReencodingState()

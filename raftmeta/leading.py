@@ -50,6 +50,15 @@ from raftmeta.queries import (
     PruningState,
 )
 from raftmeta.questions import AnyQuery
+from raftmeta.reencoding import (
+    CloseReencodes,
+    FinishReencode,
+    ListReencodes,
+    OpenReencodes,
+    ReencodableFound,
+    ReencodesListed,
+    ReencodesOpened,
+)
 from raftmeta.snapshots import SnapshotDesk
 from raftmeta.stewards.archiveseams import ArchivingSeams
 from raftmeta.stewards.archiving import Archiving
@@ -59,6 +68,7 @@ from raftmeta.stewards.judging import Judging, Limits
 from raftmeta.stewards.lifecycle import Expiring
 from raftmeta.stewards.othersroom import OthersRoom
 from raftmeta.stewards.pruning import Pruning
+from raftmeta.stewards.reencoding import Reencoding, ReencodingSeams
 from raftmeta.stewards.timekeeping import Timekeeping, gather_clocks
 from raftmeta.voter import Voter
 
@@ -72,6 +82,9 @@ Unremembered = (
     | JudgeDisk
     | OpenTasks
     | CloseTasks
+    | OpenReencodes
+    | CloseReencodes
+    | FinishReencode
 )
 """Commands that need no session: repeating one is harmless."""
 
@@ -103,6 +116,7 @@ class Leading:
         self._expiring: Expiring | None = None
         self._judging: Judging | None = None
         self._healing: Healing | None = None
+        self._reencoding: Reencoding | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -144,9 +158,11 @@ class Leading:
     @property
     def healing(self) -> HealingState | None:
         """What is to be healed; None unless this metanode leads."""
-        if self._judging is None or self._healing is None:
+        if self._judging is None or self._healing is None or self._reencoding is None:
             return None
-        return msgspec.structs.replace(self._healing.state, alarm=self._judging.alarm)
+        return msgspec.structs.replace(
+            self._healing.state, alarm=self._judging.alarm, reencoding=self._reencoding.state
+        )
 
     @property
     def archive(self) -> ArchiveState | None:
@@ -178,11 +194,14 @@ class Leading:
         self._spawn(self._healing.run(), "healing")
         self._archiving = self._make_archiving(voter, desk)
         self._spawn(self._archiving.run(), "archiving")
+        self._reencoding = self._make_reencoding(voter)
+        self._spawn(self._reencoding.run(), "reencoding")
 
     async def end(self) -> None:
         """Stop them and wait for their end."""
         tasks, self._tasks = self._tasks, []
         self._pruning = self._expiring = self._judging = self._healing = self._archiving = None
+        self._reencoding = None
         for task in tasks:
             await end_task(task)
 
@@ -274,6 +293,18 @@ class Leading:
             client=ArchiveClient(self._rpc),
         )
         return Archiving(seams, self._clock)
+
+    def _make_reencoding(self, voter: Voter) -> Reencoding:
+        seams = ReencodingSeams(
+            described=lambda: self._described(voter),
+            listed=lambda: asking(voter, ListReencodes(), ReencodesListed),
+            find=lambda query: asking(voter, query, ReencodableFound),
+            look_up=lambda query: asking(voter, query, StripesPlanned),
+            open_tasks=expecting(ReencodesOpened, proposing(voter)),
+            close_tasks=expecting(Done, proposing(voter)),
+            finish=expecting(Done, proposing(voter)),
+        )
+        return Reencoding(seams, self._clock)
 
     async def _ask_clock(self, url: str) -> int:
         return (await read_status(self._rpc, url)).clock_ms

@@ -471,7 +471,8 @@ class CatalogCounted(Answer, frozen=True, kw_only=True):
 
     `time_jumped`: catalog time leapt over an hour, and expiry and collection wait for
     ConfirmTime (SAFETY rule 17). `pruned_*`: removed since the cluster was formed for being
-    older than the newest to be kept. `moved_*`: written anew by tasks since then.
+    older than the newest to be kept. `moved_*`: written anew by tasks since then;
+    `reencoded_*`: stripes encoded anew since then, and their plain bytes.
     """
 
     buckets: int
@@ -494,3 +495,5 @@ class CatalogCounted(Answer, frozen=True, kw_only=True):
     expired: ExpiredTotals = ExpiredTotals()
     moved_shards: int = 0
     moved_bytes: int = 0
+    reencoded_stripes: int = 0
+    reencoded_bytes: int = 0

@@ -73,6 +73,14 @@ from raftmeta.queries import (
     UploadFound,
     VersionsListed,
 )
+from raftmeta.reencoding import (
+    FindReencodable,
+    ListReencodes,
+    ReadReencodes,
+    ReencodableFound,
+    ReencodesListed,
+    ReencodesRead,
+)
 from raftmeta.scanning import InlineListed, ListInline
 from raftmeta.timetravel import (
     ChangesFound,
@@ -122,6 +130,9 @@ AnyQuery = (
     | DamagedStripes
     | CountCatalog
     | CountDisk
+    | ReadReencodes
+    | ListReencodes
+    | FindReencodable
 )
 
 AnyAnswer = (
@@ -161,4 +172,7 @@ AnyAnswer = (
     | DamagedObjectsCounted
     | CatalogCounted
     | DiskCounted
+    | ReencodesRead
+    | ReencodesListed
+    | ReencodableFound
 )

@@ -45,6 +45,7 @@ from raftmeta.queries import (
     ListVersions,
 )
 from raftmeta.questions import AnyAnswer, AnyQuery
+from raftmeta.reencoding import FindReencodable, ListReencodes, ReadReencodes
 from raftmeta.replica import Replica
 from raftmeta.scanning import ListInline
 from raftmeta.settings import RaftIdentity, RaftSettings
@@ -70,6 +71,9 @@ SCANS = (
     CodingsOn,
     CountDamagedObjects,
     CountUnderSpread,
+    ReadReencodes,
+    ListReencodes,
+    FindReencodable,
 )
 """Queries that may visit thousands of rows: answered off the event loop."""
 FIRST_COMMANDS = (FormCluster, BeginGeneration)

@@ -80,6 +80,7 @@ CLIENT_SIDE = (
     "scanning",
     "timetravel",
     "lifecycle",
+    "reencoding", "targets",
     "upkeep", "generations", "backup", "members", "member_client", "archive", "archived",
 )  # fmt: skip
 # `ossctl meta` looks through backups and restores them where no frontend can answer.
@@ -97,6 +98,7 @@ VOCABULARY = (
     "raftmeta.credentials",
     "raftmeta.members",
     "raftmeta.moving",
+    "raftmeta.reencoding",
     "raftmeta.scanning",
     "raftmeta.timetravel",
     "raftmeta.upkeep",

@@ -61,8 +61,8 @@ async def write_profile(
 
 
 async def _bucket_profile(store: Store, bucket: str, *, creates_bucket: bool) -> Profile | None:
-    # A bucket's profile never changes; it can only be made again with another one, and a
-    # few seconds of the former are harmless: every stripe records its own.
+    # A few seconds of the former profile are harmless: every stripe records its own, and what
+    # encodes a bucket anew does not end before all frontends know (raftmeta.stewards.rewalk).
     now_s = store.clock.monotonic_s()
     known = store.profiles.get(bucket)
     if known is not None and now_s - known[0] < _PROFILE_KNOWN_S:

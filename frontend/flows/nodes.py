@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from frontend.cluster import ROOM_BYTES_MIN
 from frontend.flows.store import Store
 from osscore.errors import Conflict, NoSuchNode, PreconditionFailed
 from raftmeta.commands import Done, SetDiskState
@@ -11,6 +10,7 @@ from raftmeta.credentials import AuditNote, NoteAudit
 from raftmeta.healing import DrainDisk, JudgeDisk
 from raftmeta.moving import CodingFound, CodingsFound, CodingsOn
 from raftmeta.queries import CatalogCounted, ClusterDescribed, DiskInfo, NodeInfo
+from raftmeta.targets import ROOM_BYTES_MIN
 
 SCAN_DEADLINE_S = 60.0
 _NODES_MIN = 2

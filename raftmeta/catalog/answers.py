@@ -17,6 +17,7 @@ from raftmeta.catalog import (
     query_objects,
     query_past,
     query_prune,
+    query_reencode,
     query_stripes,
     query_uploads,
 )
@@ -64,6 +65,7 @@ from raftmeta.queries import (
     ReadTrash,
 )
 from raftmeta.questions import AnyAnswer, AnyQuery
+from raftmeta.reencoding import FindReencodable, ListReencodes, ReadReencodes
 from raftmeta.scanning import ListInline
 from raftmeta.timetravel import (
     FindChanges,
@@ -112,6 +114,9 @@ HANDLERS: Mapping[type, Callable[[Reading, Any], AnyAnswer]] = MappingProxyType(
         CountUnderSpread: query_moves.count_under_spread,
         CountDamagedObjects: query_damage.count_damaged_objects,
         DamagedStripes: query_moves.damaged_stripes,
+        ReadReencodes: query_reencode.read_reencodes,
+        ListReencodes: query_reencode.list_reencodes,
+        FindReencodable: query_reencode.find_reencodable,
     }
 )
 

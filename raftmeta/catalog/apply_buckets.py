@@ -4,6 +4,7 @@ from osscore.errors import BucketAlreadyExists, BucketNotEmpty
 from osscore.model import Profile
 from osscore.names import BucketName
 from raftmeta.catalog import usage
+from raftmeta.catalog.apply_profiles import forget_job_of
 from raftmeta.catalog.transaction import Transaction
 from raftmeta.catalog.versions import find_bucket
 from raftmeta.commands import CreateBucket, DeleteBucket, Done, SetQuota
@@ -45,6 +46,7 @@ def delete_bucket(tx: Transaction, command: DeleteBucket) -> Done:
     ).fetchone()[0]
     if in_use:
         raise BucketNotEmpty()
+    forget_job_of(tx, bucket)
     tx.db.execute("UPDATE buckets SET live = 0 WHERE bucket = ?", (bucket,))
     tx.meta.add("total_buckets", -1)
     return Done()

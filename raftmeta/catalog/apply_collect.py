@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from osscore.errors import CommandTooLarge
 from osscore.model import unpack_slots
 from osscore.names import STRIPE_ID_BYTES
-from raftmeta.catalog import apply_chunks, apply_moves, manifests, stripes, uploads
+from raftmeta.catalog import (
+    apply_chunks,
+    apply_moves,
+    apply_reencode,
+    manifests,
+    stripes,
+    uploads,
+)
 from raftmeta.catalog.apply_credentials import forget_expired_tokens
 from raftmeta.catalog.apply_sessions import SESSION_IDLE_MS
 from raftmeta.catalog.transaction import Transaction
@@ -190,12 +197,10 @@ def _claim_dead(tx: Transaction, grace_ms: int, budget: _Budget) -> int:
         slots = unpack_slots(packed)
         # Missing ones too: a shard may have arrived after its writer stopped waiting.
         rows += 1 + 2 * stripes.trash_shards(tx, stripe, slots)
-        tx.db.executemany(
-            "DELETE FROM slots_by_disk WHERE disk = ? AND stripe_row = ?",
-            [(slot.disk, row) for slot in slots],
-        )
+        stripes.unlist(tx, row, slots)
         stripes.count_slots(tx, slots, shard_bytes, is_gone=True)
         rows += 2 * apply_moves.close_tasks_of(tx, row)
+        rows += apply_reencode.close_reencode_of(tx, row)
         tx.db.execute("DELETE FROM stripes WHERE row = ?", (row,))
         tx.meta.add("total_stored_bytes", -shard_bytes * len(slots))
         claimed += 1

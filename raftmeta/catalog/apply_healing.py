@@ -3,7 +3,7 @@
 from osscore.errors import Conflict, InvalidArgument, NoSuchNode
 from raftmeta.catalog.transaction import Transaction
 from raftmeta.commands import Done
-from raftmeta.healing import REBALANCING, REPAIRS, DrainDisk, JudgeDisk, PauseWork
+from raftmeta.healing import WORKS, DrainDisk, JudgeDisk, PauseWork
 
 
 def judge_disk(tx: Transaction, command: JudgeDisk) -> Done:
@@ -35,8 +35,8 @@ def drain_disk(tx: Transaction, command: DrainDisk) -> Done:
 
 def pause_work(tx: Transaction, command: PauseWork) -> Done:
     """Refuses InvalidArgument."""
-    if command.work not in (REPAIRS, REBALANCING):
-        raise InvalidArgument(f"What can be paused is {REPAIRS} and {REBALANCING}.")
+    if command.work not in WORKS:
+        raise InvalidArgument(f"What can be paused is one of {', '.join(WORKS)}.")
     tx.meta.set(f"{command.work}_paused", int(command.paused))
     return Done()
 

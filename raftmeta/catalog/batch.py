@@ -27,7 +27,9 @@ from raftmeta.catalog import (
     apply_nodes,
     apply_objects,
     apply_past,
+    apply_profiles,
     apply_prune,
+    apply_reencode,
     apply_sessions,
     apply_uploads,
 )
@@ -76,6 +78,14 @@ from raftmeta.healing import DrainDisk, JudgeDisk, PauseWork
 from raftmeta.lifecycle import ExpireObject, ExpireVersions, SetLifecycle
 from raftmeta.members import SetMembers
 from raftmeta.moving import CloseTasks, MoveSlot, OpenTasks
+from raftmeta.reencoding import (
+    CancelReencode,
+    CloseReencodes,
+    FinishReencode,
+    OpenReencodes,
+    Reencode,
+    SetProfile,
+)
 from raftmeta.timetravel import (
     RestoreObject,
 )
@@ -101,6 +111,9 @@ SESSIONLESS = (
     OpenTasks,
     CloseTasks,
     JudgeDisk,
+    OpenReencodes,
+    CloseReencodes,
+    FinishReencode,
 )
 """Commands whose repetition is harmless: they may come without a session."""
 
@@ -151,6 +164,12 @@ HANDLERS: Mapping[type, Callable[[Transaction, Any], AnyResult]] = MappingProxyT
         OpenTasks: apply_moves.open_tasks,
         MoveSlot: apply_moves.move_slot,
         CloseTasks: apply_moves.close_tasks,
+        SetProfile: apply_profiles.set_profile,
+        CancelReencode: apply_profiles.cancel_reencode,
+        FinishReencode: apply_profiles.finish_reencode,
+        OpenReencodes: apply_reencode.open_reencodes,
+        CloseReencodes: apply_reencode.close_reencodes,
+        Reencode: apply_reencode.reencode,
         Collect: apply_collect.collect,
         TrashDone: apply_collect.trash_done,
     }

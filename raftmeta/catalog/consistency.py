@@ -117,6 +117,16 @@ _FORBIDDEN = {
             WHERE s.row IS NULL OR t.gen >= t.task
         UNION ALL SELECT MAX(task) FROM tasks HAVING MAX(task) >=
             (SELECT value FROM meta WHERE name = 'next_task')""",
+    "a stripe to be encoded anew is forgotten, or its task was not taken from the series": """
+        SELECT t.task FROM reencode_tasks t LEFT JOIN stripes s ON s.row = t.stripe_row
+            WHERE s.row IS NULL
+        UNION ALL SELECT MAX(n) FROM (SELECT MAX(task) n FROM reencode_tasks
+            UNION ALL SELECT MAX(job) FROM reencode_jobs) HAVING MAX(n) >=
+            (SELECT value FROM meta WHERE name = 'next_task')""",
+    "a job belongs to no bucket, or is of another profile than its bucket while it runs": """
+        SELECT j.job FROM reencode_jobs j LEFT JOIN buckets b ON b.bucket = j.bucket AND b.live = 1
+        WHERE b.bucket IS NULL OR (j.state = 'running' AND (j.profile_data != b.data_count
+            OR j.profile_parity != b.parity_count))""",
     "a result has no session": """
         SELECT session FROM results WHERE session NOT IN (SELECT session FROM sessions)""",
 }

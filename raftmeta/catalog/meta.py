@@ -57,6 +57,9 @@ _INITIAL: dict[str, int | bytes] = {
     "moved_bytes": 0,
     "repair_paused": 0,
     "rebalance_paused": 0,
+    "reencode_paused": 0,
+    "reencoded_stripes": 0,
+    "reencoded_bytes": 0,
 }
 
 

@@ -5,7 +5,7 @@ from raftmeta.catalog.generation import deletion_state
 from raftmeta.catalog.meta import slots_on
 from raftmeta.catalog.reading import Reading
 from raftmeta.catalog.soft import NodeSoft
-from raftmeta.healing import REBALANCING, REPAIRS
+from raftmeta.healing import WORKS
 from raftmeta.lifecycle import ExpiredTotals
 from raftmeta.queries import (
     CatalogCounted,
@@ -49,7 +49,7 @@ def get_cluster(reading: Reading, _: GetCluster) -> ClusterDescribed:
             frozen=reading.number("frozen") == 1,
             restored_at_ms=reading.number("restored_at_ms"),
         ),
-        paused=tuple(work for work in (REPAIRS, REBALANCING) if reading.number(f"{work}_paused")),
+        paused=tuple(work for work in WORKS if reading.number(f"{work}_paused")),
     )
 
 
@@ -88,6 +88,8 @@ def count_catalog(reading: Reading, _: CountCatalog) -> CatalogCounted:
         ),
         moved_shards=reading.number("moved_shards"),
         moved_bytes=reading.number("moved_bytes"),
+        reencoded_stripes=reading.number("reencoded_stripes"),
+        reencoded_bytes=reading.number("reencoded_bytes"),
     )
 
 

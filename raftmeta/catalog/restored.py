@@ -113,6 +113,7 @@ def _forget_tasks(db: sqlite3.Connection, meta: Meta) -> None:
     """The lost cluster may have carried a task out and deleted its shard again: that identity
     must not return (SAFETY rule 2). What still needs a task gets another one."""
     db.execute("DELETE FROM tasks")
+    db.execute("DELETE FROM reencode_tasks")
     meta.set("total_tasks", 0)
 
 

@@ -414,6 +414,39 @@ def _add_lifecycle(store: "Database") -> None:
     store.executescript(_LIFECYCLE)
 
 
+_REENCODING = """
+CREATE TABLE reencode_jobs (
+    job INTEGER PRIMARY KEY,
+    bucket INTEGER NOT NULL UNIQUE,
+    profile_data INTEGER NOT NULL,
+    profile_parity INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    begun_at_ms INTEGER NOT NULL,
+    ended_at_ms INTEGER NOT NULL DEFAULT 0,
+    stripes INTEGER NOT NULL DEFAULT 0,
+    size_bytes INTEGER NOT NULL DEFAULT 0,
+    kept_stripes INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE TABLE reencode_tasks (
+    task INTEGER PRIMARY KEY,
+    stripe_row INTEGER NOT NULL UNIQUE,
+    worker INTEGER NOT NULL,
+    job INTEGER NOT NULL,
+    profile_data INTEGER NOT NULL,
+    profile_parity INTEGER NOT NULL,
+    opened_at_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX reencode_tasks_by_worker ON reencode_tasks (worker, task);
+CREATE INDEX stripes_as_replicas ON stripes (row)
+    WHERE coding_kind = 1 AND dead_since_ms IS NULL;
+"""
+
+
+def _add_reencoding(store: "Database") -> None:
+    store.executescript(_REENCODING)
+
+
 Step = Callable[["Database"], None]
 STEPS: tuple[Step, ...] = (
     _make_tables,
@@ -428,6 +461,7 @@ STEPS: tuple[Step, ...] = (
     _add_members,
     _count_slots_of_disks,
     _add_lifecycle,
+    _add_reencoding,
 )
 """STEPS[n] takes a file from schema n to n + 1. Replicas take it apart from each other and
 must end with the same rows: no step may read a clock, dice, or anything but the file."""

@@ -41,9 +41,8 @@ def name_stripe(tx: Transaction, draft: StripeDraft) -> int:
     Answers the row, with one more reference. Refuses StaleStripe, Conflict (named before),
     UnderReplicated, InvalidArgument.
     """
-    _check_form(draft)
-    _check_never_named(tx, draft.stripe)
-    slots = _settle_slots(tx, draft.slots)
+    check_new(tx, draft)
+    slots = settle_slots(tx, draft.slots)
     if not healthy(tx, draft.coding, slots):
         raise UnderReplicated()
     twin = _offered_twin(tx, draft.profile, draft.domain, draft.digest, draft.plain_bytes)
@@ -51,8 +50,19 @@ def name_stripe(tx: Transaction, draft: StripeDraft) -> int:
         return _insert(tx, draft, slots)
     add_references(tx, twin, 1)
     trash_shards(tx, draft.stripe, [s for s in slots if s.state == SlotState.GOOD])
-    tx.db.execute("INSERT INTO spent_stripes (stripe) VALUES (?)", (draft.stripe,))
+    spend(tx, draft.stripe)
     return twin
+
+
+def check_new(tx: Transaction, draft: StripeDraft) -> None:
+    """Refuse what cannot be a new stripe: InvalidArgument, StaleStripe, Conflict (named before)."""
+    _check_form(draft)
+    _check_never_named(tx, draft.stripe)
+
+
+def spend(tx: Transaction, stripe: bytes) -> None:
+    """This id is never named again."""
+    tx.db.execute("INSERT OR IGNORE INTO spent_stripes (stripe) VALUES (?)", (stripe,))
 
 
 def reserve_twin(tx: Transaction, question: StripeQuestion) -> int:
@@ -147,6 +157,22 @@ def count_slots(
         tx.meta.count_slots(slot.disk, count=sign, size_bytes=sign * shard_bytes)
 
 
+def list_on_disks(tx: Transaction, row: int, slots: Iterable[Slot]) -> None:
+    """Note that the stripe has slots there."""
+    tx.db.executemany(
+        "INSERT INTO slots_by_disk (disk, stripe_row) VALUES (?, ?)",
+        [(disk, row) for disk in sorted({slot.disk for slot in slots})],
+    )
+
+
+def unlist(tx: Transaction, row: int, slots: Iterable[Slot]) -> None:
+    """It has none there any more."""
+    tx.db.executemany(
+        "DELETE FROM slots_by_disk WHERE disk = ? AND stripe_row = ?",
+        [(slot.disk, row) for slot in slots],
+    )
+
+
 def offer_if_free(tx: Transaction, row: int) -> None:
     """Let a healthy living stripe hold its dedup key again unless another does."""
     tx.db.execute(
@@ -226,7 +252,7 @@ def _check_never_named(tx: Transaction, stripe: StripeId) -> None:
         raise Conflict("A stripe of this id was named before; write it again under a new id.")
 
 
-def _settle_slots(tx: Transaction, slots: Sequence[Slot]) -> list[Slot]:
+def settle_slots(tx: Transaction, slots: Sequence[Slot]) -> list[Slot]:
     """SAFETY rule 9: a slot on a disk that is gone or unknown is missing."""
     disks = tx.disks()
     settled = []
@@ -289,10 +315,7 @@ def _insert(tx: Transaction, draft: StripeDraft, slots: list[Slot]) -> int:
             int(under_spread(tx, coding, profile, slots)),
         ),
     )
-    tx.db.executemany(
-        "INSERT INTO slots_by_disk (disk, stripe_row) VALUES (?, ?)",
-        [(disk, row) for disk in sorted({slot.disk for slot in slots})],
-    )
+    list_on_disks(tx, row, slots)
     count_slots(tx, slots, draft.shard_bytes)
     tx.meta.add("total_stripes", 1)
     tx.meta.add("total_stored_bytes", draft.shard_bytes * coding.shard_count)

@@ -4,13 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from osscore.model import BLOCK_BYTES, STRIPE_BYTES_MAX, Slot, SlotState, Stripe
+from osscore.model import Slot, SlotState, Stripe
 from osscore.placement import Target
 from raftmeta.moving import TaskInfo
 from raftmeta.queries import DiskInfo, NodeInfo
+from raftmeta.targets import ROOM_BYTES_MIN
 
-ROOM_BYTES_MIN = STRIPE_BYTES_MAX + BLOCK_BYTES
-"""A disk with less room counts as full: the largest shard, a whole stripe, might not fit."""
 TASKS_PER_TARGET = 256
 BYTES_PER_TARGET = 128 << 20
 """More is not opened for a disk: enough that it always has work, few enough that what turns out

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from frontend import cluster as cluster_module
-from frontend.cluster import AVOID_S, ROOM_BYTES_MIN, ClusterView
+from frontend.cluster import AVOID_S, ClusterView
 from frontend.flows.objects import ObjectRef, find_object
 from frontend.readiness import Readiness
 from osscore.errors import DiskFull, NoSuchKey
 from osscore.model import CodingKind, Profile
 from osscore.placement import Obstacle
 from raftmeta.catalog.soft import DiskSoft, NodeSoft, SoftState
+from raftmeta.targets import ROOM_BYTES_MIN
 from tests.cluster.harness import eventually
 from tests.fakes.clock import ManualClock
 from tests.frontend.harness import BUCKET, World, random_bytes, run, url, uuid

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from frontend.cluster import ROOM_BYTES_MIN
 from frontend.flows.nodes import chosen, why_not_drain, why_not_stop
 from osscore.errors import NoSuchNode
 from osscore.model import Profile, reed_solomon, replicas
@@ -23,6 +22,7 @@ from raftmeta.queries import (
     GetCluster,
     NodeInfo,
 )
+from raftmeta.targets import ROOM_BYTES_MIN
 from tests.frontend.harness import BUCKET, random_bytes, uuid
 from tests.frontend.rest.serving import Api, run
 

@@ -65,6 +65,7 @@ from tests.raftmeta.catalog.history_model import (
 )
 from tests.raftmeta.catalog.history_moves import MovingRules
 from tests.raftmeta.catalog.history_pruning import PruningRules
+from tests.raftmeta.catalog.history_reencode import ReencodingRules
 from tests.raftmeta.catalog.history_travel import TravelRules
 
 CONTENTS = st.integers(1, 4)
@@ -73,7 +74,7 @@ STATES = st.sampled_from([(0, 0, 0), (0, 0, 0), (0, 0, 0), (1, 0, 0), (0, 1, 0)]
 NUMBERS = st.integers(0, 3)
 
 
-class AnyHistory(PruningRules, CredentialRules, MovingRules, TravelRules):
+class AnyHistory(PruningRules, CredentialRules, MovingRules, TravelRules, ReencodingRules):
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp())

@@ -64,6 +64,15 @@ from raftmeta.healing import DrainDisk, JudgeDisk, PauseWork
 from raftmeta.lifecycle import ExpireObject, ExpireVersions, SetLifecycle
 from raftmeta.members import Member, SetMembers
 from raftmeta.moving import CloseTasks, MoveSlot, OpenTasks, TaskDraft
+from raftmeta.reencoding import (
+    CancelReencode,
+    CloseReencodes,
+    FinishReencode,
+    OpenReencodes,
+    Reencode,
+    ReencodeDraft,
+    SetProfile,
+)
 from raftmeta.timetravel import (
     RestoreObject,
 )
@@ -222,6 +231,14 @@ COMMANDS: dict[str, AnyCommand] = {
     ),
     "RevokeTokens": RevokeTokens(jtis=("j",)),
     "NoteAudit": NoteAudit(),
+    "SetProfile": SetProfile(bucket="bucket", profile=Profile(4, 2), reencodes=True),
+    "CancelReencode": CancelReencode(bucket="bucket"),
+    "FinishReencode": FinishReencode(job=3, kept_stripes=2),
+    "OpenReencodes": OpenReencodes(
+        tasks=(ReencodeDraft(7, StripeId(bytes(range(16))), Profile(4, 2), 5, 3),)
+    ),
+    "CloseReencodes": CloseReencodes(tasks=(4, 5)),
+    "Reencode": Reencode(task=4, draft=DRAFT),
     "BeginGeneration": BeginGeneration(generation=2),
     "ConfirmCensus": ConfirmCensus(disk=1, generation=2),
     "AdoptGeneration": AdoptGeneration(generation=2, force=True),

@@ -30,6 +30,8 @@ LATER_TABLES = {
     "ended_families",
     "finished_uploads",
     "members",
+    "reencode_jobs",
+    "reencode_tasks",
     "removed_versions",
     "revoked_tokens",
     "signing_keys",

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
-from osscore.model import ShardIdentity, Slot, SlotState, Stripe
+from osscore.model import Profile, ShardIdentity, Slot, SlotState, Stripe
 from raftmeta.commands import (
     Collected,
     ConfirmTime,
@@ -37,6 +37,8 @@ from raftmeta.queries import (
     TrashRead,
     Unwanted,
 )
+from raftmeta.reencoding import REPLICAS, CloseReencodes, Reencode, SetProfile
+from tests.raftmeta.catalog import reencoding
 from tests.raftmeta.catalog.collection_frontends import (
     CONTENTS,
     DISKS,
@@ -87,6 +89,8 @@ class Collection(Frontends):
         self.seen: list[Stripe] = []
         self.written: list[OpenTask] = []
         self.orders: list[Order] = []
+        self.encoded: list[Reencode] = []
+        self.bytes_of: dict[int, int] = {}
 
     @initialize(orders=st.lists(st.permutations(DISKS), min_size=2, max_size=3), old=st.booleans())
     def some_objects(self, orders: list[list[int]], old: bool) -> None:
@@ -271,6 +275,73 @@ class Collection(Frontends):
             found += read.tasks
         return found
 
+    # --- encoding anew ------------------------------------------------------------------------
+
+    @rule(profile=st.sampled_from(reencoding.PROFILES), reencodes=st.booleans())
+    def set_profile(self, profile: Profile, reencodes: bool) -> None:
+        self.driver.run(SetProfile(bucket="bucket", profile=profile, reencodes=reencodes))
+
+    @rule(pick=PICKS, is_of_job=st.booleans())
+    def plan_reencode(self, pick: int, is_of_job: bool) -> None:
+        stripe = self.any_stripe(pick)
+        if stripe is not None:
+            job = next((j for j in reencoding.listed(self.driver).jobs if is_of_job), None)
+            profile = job.profile if job else stripe.profile
+            reencoding.opened(self.driver, stripe, profile, job.job if job else REPLICAS)
+
+    @rule(pick=PICKS, order=st.permutations(DISKS), stores=st.sampled_from([5, 5, 5, 2]))
+    def worker_writes(self, pick: int, order: list[int], stores: int) -> None:
+        """All shards, or some before it dies or gives up."""
+        tasks = reencoding.tasks_of(self.driver)
+        if not tasks:
+            return
+        task = tasks[pick % len(tasks)]
+        # It must be able to read the stripe as it is.
+        good = [slot for slot in task.stripe.slots if slot.state is SlotState.GOOD]
+        if len(good) < task.stripe.coding.data_count:
+            return
+        count = task.profile.shard_count
+        draft = reencoding.anew(
+            self.driver, task, tuple(order), missing=tuple(range(stores, count))
+        )
+        for slot in draft.slots[:stores]:
+            assert self.disks[slot.disk].put(ShardIdentity(draft.stripe, slot.index, 0))
+        self.encoded.append(Reencode(task=task.task, draft=draft))
+
+    @rule(pick=PICKS, repeats=st.booleans())
+    def worker_reports(self, pick: int, repeats: bool) -> None:
+        if self.encoded:
+            command = self.encoded[pick % len(self.encoded)]
+            self.driver.run(command)
+            if not repeats:
+                self.encoded.remove(command)
+
+    @rule()
+    def leader_gives_all_encoding_up(self) -> None:
+        tasks = tuple(task.task for task in reencoding.listed(self.driver).tasks)
+        self.driver.run(CloseReencodes(tasks=tasks))
+
+    @rule(
+        pick=PICKS,
+        index=st.integers(0, 2),
+        order=st.permutations(DISKS),
+        profile=st.sampled_from(reencoding.PROFILES),
+        meanwhile=st.lists(st.sampled_from(MEANWHILE), min_size=3, max_size=6),
+    )
+    def reencode_slowly(
+        self, pick: int, index: int, order: list[int], profile: Profile, meanwhile: list[str]
+    ) -> None:
+        """A whole stripe encoded anew, with things that happen between the steps."""
+        self.set_profile(profile, reencodes=True)
+        self.look(pick)
+        self.begin_to_read(pick)
+        self.plan_reencode(pick, is_of_job=True)
+        self.let_happen(meanwhile[:1], pick, index)
+        self.worker_writes(pick, order, stores=5)
+        self.let_happen(meanwhile[1:3], pick, index)
+        self.worker_reports(pick, repeats=False)
+        self.let_happen(meanwhile[3:], pick, index)
+
     # --- collection -----------------------------------------------------------------------------
 
     @rule(disk=st.sampled_from(DISKS), keeps=st.booleans())
@@ -333,10 +404,17 @@ class Collection(Frontends):
                     identity = ShardIdentity(stripe.stripe, slot.index, slot.gen)
                     assert identity in self.disks[slot.disk].shards, (stripe.row, slot)
 
+    @invariant()
+    def a_stripe_keeps_its_bytes(self) -> None:
+        for stripe in self.stripes():
+            assert self.bytes_of.setdefault(stripe.row, stripe.stored_crc) == stripe.stored_crc
+
     @rule()
     def in_the_end_nothing_is_left_behind(self) -> None:
         self.frontends_die()
         self.daemons_die()
+        self.encoded.clear()
+        self.leader_gives_all_encoding_up()
         self.driver.run(ConfirmTime())
         for _ in range(3):
             for task in self.tasks():

@@ -7,9 +7,10 @@ writes more than it says makes every replica stand still while it is applied.
 import sqlite3
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
-from osscore.model import ObjectAttributes
+from osscore.model import ObjectAttributes, Profile, Slot, replicas
 from raftmeta.admission import ROWS_MAX, rows_of
 from raftmeta.catalog.apply_credentials import REVOKED_AT_ONCE, SIGNING_KEYS_MAX
 from raftmeta.catalog.apply_lifecycle import RETIMED_AT_ONCE
@@ -36,11 +37,15 @@ from raftmeta.commands import (
 from raftmeta.credentials import RevokeTokens, RotateSigningKey
 from raftmeta.entries import AnyCommand
 from raftmeta.lifecycle import ExpireObject, ExpireVersions, SetLifecycle
+from raftmeta.moving import OpenTasks, TaskDraft, TasksOpened
 from raftmeta.queries import FindObject, Found, ReadTrash, TrashRead
+from raftmeta.reencoding import TASKS_AT_ONCE as REENCODES_AT_ONCE
+from raftmeta.reencoding import OpenReencodes, Reencode, ReencodeDraft
 from raftmeta.timetravel import (
     RestoreObject,
 )
-from tests.raftmeta.catalog.harness import GRACE_MS, TWO_ONE, Driver
+from tests.raftmeta.catalog import reencoding
+from tests.raftmeta.catalog.harness import GRACE_MS, TWO_ONE, Driver, register_command
 
 UPLOAD = b"u" * 16
 OF_A_BATCH = 16
@@ -211,9 +216,45 @@ def of_a_rotation(driver: Driver) -> AnyCommand:
     return RotateSigningKey(kid="k", secret_sealed=b"s")
 
 
+def of_a_wide_swap(driver: Driver) -> AnyCommand:
+    """Copies on every node, each with a task, become as many shards as there can be."""
+    for number in range(4, 25):
+        driver.run(register_command(number))
+    nodes = tuple(range(1, 25))
+    copies = driver.draft(1, copies=True)
+    copies = msgspec.structs.replace(
+        copies,
+        coding=replicas(24),
+        shard_crcs=nodes,
+        slots=tuple(Slot(index, 0, disk) for index, disk in enumerate(nodes)),
+    )
+    driver.put("k", copies)
+    stripe = reencoding.stripe_of(driver)
+    moves = tuple(TaskDraft(stripe.row, n - 1, 0, n, n, "repair") for n in nodes)
+    assert driver.run(OpenTasks(tasks=moves)) == TasksOpened(opened=24)
+    widest = Profile(16, 8)
+    reencoding.opened(driver, stripe, widest, reencoding.begin(driver, widest))
+    (task,) = reencoding.tasks_of(driver)
+    return Reencode(task=task.task, draft=reencoding.anew(driver, task, nodes))
+
+
+def of_many_reencodes(driver: Driver) -> AnyCommand:
+    job = reencoding.begin(driver, TWO_ONE)
+    for number in range(REENCODES_AT_ONCE):
+        driver.put(f"k{number}", driver.draft(number, copies=True))
+    found = reencoding.found(driver, job).stripes
+    stripes = [reencoding.stripe_of(driver, f"k{number}") for number in range(len(found))]
+    assert len(stripes) == REENCODES_AT_ONCE
+    return OpenReencodes(
+        tasks=tuple(ReencodeDraft(s.row, s.stripe, TWO_ONE, 1, job) for s in stripes)
+    )
+
+
 @pytest.mark.parametrize(
     "prepare",
     [
+        of_a_wide_swap,
+        of_many_reencodes,
         of_a_put,
         of_a_duplicate,
         of_a_window,

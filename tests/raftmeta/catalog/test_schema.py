@@ -16,7 +16,7 @@ from raftmeta.catalog.catalog import Catalog
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-GOLDEN = "d674251af4922a036ead9e914d1a81a690fb4c6ed16ad8e35f7c8a8ccedbcd89"
+GOLDEN = "ec1fde86853f21305ccfcdf7e8a608613f4f659246addbafbf5106101747d4af"
 PRAGMAS = {"page_size": 4096, "auto_vacuum": 2, "journal_mode": "wal", "encoding": "UTF-8"}
 
 
