@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector as MetricsCollector
 from blobd.collect import Collector
 from blobd.disks import DataDisk, Disks
 from blobd.repair.mover import Mover
+from blobd.repair.reencoder import Reencoder
 from blobd.upkeep import Upkeep
 from osscore.errors import DiskFailing
 from ossd.budget import ByteBudget
@@ -26,6 +27,7 @@ class Parts:
     """Of a disk, what it keeps of the catalog."""
     collectors: list[Collector] = field(default_factory=list)
     movers: list[Mover] = field(default_factory=list)
+    reencoders: list[Reencoder] = field(default_factory=list)
 
 
 class DaemonMetrics(MetricsCollector):
@@ -39,6 +41,7 @@ class DaemonMetrics(MetricsCollector):
         yield from self._space()
         yield from self._work()
         yield from self._moves()
+        yield from self._reencodings()
         yield from self._censuses()
         yield from self._scrubs()
 
@@ -96,6 +99,16 @@ class DaemonMetrics(MetricsCollector):
         yield _total("oss_moves_read_bytes", "Fetched for them.", [m.read_bytes for m in moved])
         yield _total("oss_moves_failed", "Attempts that failed.", [m.failed_count for m in moved])
         yield _total("oss_moves_useless", "Written in vain.", [m.useless_shards for m in moved])
+
+    def _reencodings(self) -> Iterator[Metric]:
+        done = [reencoder.done for reencoder in self._parts.reencoders]
+        yield _total("oss_recoded_stripes", "Encoded anew here.", [d.stripes for d in done])
+        yield _total("oss_recoded_bytes", "Plain bytes of these.", [d.plain_bytes for d in done])
+        yield _total(
+            "oss_recoding_written_bytes", "Shards sent for it.", [d.written_bytes for d in done]
+        )
+        yield _total("oss_recodings_useless", "Encoded in vain.", [d.useless_stripes for d in done])
+        yield _total("oss_recodings_failed", "Attempts failed.", [d.failed_count for d in done])
 
     def _censuses(self) -> Iterator[Metric]:
         slots = GaugeMetricFamily(

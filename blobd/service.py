@@ -26,7 +26,9 @@ from blobd.membership import Membership, NodeAddress
 from blobd.meters import DaemonMetrics, Parts
 from blobd.recheck import Rechecker
 from blobd.repair.mover import Mover
+from blobd.repair.pace import Pace
 from blobd.repair.pull import Puller
+from blobd.repair.reencoder import Reencoder
 from blobd.scrub import Scrubber, ScrubSettings
 from blobd.shardstore import ShardStore, StoreSettings
 from blobd.temp.adoption import Adoptions
@@ -218,19 +220,8 @@ class BlobDaemon:
                 disk, disk=self._world.disk, meta=meta, clock=clock, settings=scrubbing
             )
             self._upkeep.add_scrubber(disk, scrubber)
-        puller = Puller(BlobClient(self._world.rpc), self._world.codec)
-        self._parts.movers += [
-            Mover(
-                disk,
-                puller,
-                described=self._described,
-                meta=meta,
-                budget=self._parts.budget,
-                clock=clock,
-                bytes_per_s=config.repair_bytes_per_s,
-            )
-            for disk in self._disks
-        ]
+        for disk in self._disks:
+            self._add_movers(disk, meta)
         stopper.tasks.spawn(self._membership.run(), name="membership")
         trimming = trim_when_idle(self._parts.budget, clock=clock, trim=libc_trim())
         stopper.tasks.spawn(trimming, name="trim")
@@ -247,10 +238,44 @@ class BlobDaemon:
             stopper.tasks.spawn(collector.run(), name="collect")
         for mover in self._parts.movers:
             stopper.tasks.spawn(mover.run(), name="moves")
+        for reencoder in self._parts.reencoders:
+            stopper.tasks.spawn(reencoder.run(), name="reencoding")
         for _, scrubber in self._upkeep.scrubbers:
             stopper.tasks.spawn(scrubber.run(), name="scrub")
         for _, census in self._upkeep.censuses:
             stopper.tasks.spawn(census.run(), name="census")
+
+    def _add_movers(self, disk: DataDisk, meta: MetaClient) -> None:
+        """Those that write to other disks in the background, at one pace together."""
+        clock, budget = self._world.clock, self._parts.budget
+        blobs = BlobClient(self._world.rpc)
+        puller = Puller(blobs, self._world.codec)
+        pace = Pace(self._config.repair_bytes_per_s, clock=clock)
+        self._parts.movers.append(
+            Mover(
+                disk,
+                puller,
+                described=self._described,
+                meta=meta,
+                budget=budget,
+                clock=clock,
+                pace=pace,
+            )
+        )
+        self._parts.reencoders.append(
+            Reencoder(
+                disk,
+                puller,
+                blobs,
+                self._world.codec,
+                described=self._described,
+                meta=meta,
+                budget=budget,
+                clock=clock,
+                random=self._world.random,
+                pace=pace,
+            )
+        )
 
     def _new_census(self, disk: DataDisk, rechecker: Rechecker) -> Census:
         config = self._config

@@ -14,8 +14,9 @@ from blobd.disks import DataDisk
 from blobd.repair.pace import Pace
 from blobd.repair.peers import Peers
 from blobd.repair.pull import Puller
+from blobd.repair.spare import take_spare
 from osscore.digests import crc32c
-from osscore.errors import Overloaded, StoreError
+from osscore.errors import StoreError
 from osscore.model import ShardIdentity
 from ossd.budget import ByteBudget
 from ossd.clock import Clock
@@ -27,11 +28,6 @@ IDLE_S = 1.0
 AT_ONCE = 4
 """Tasks of one disk under way together: one is fetched while another is synced."""
 PAGE = 32
-SHARE_MAX = 0.5
-"""The part of the memory for bodies that may be in use once a task took its own: foreground
-first (SAFETY rule 26)."""
-WAIT_S = 0.05
-WAITS_MAX = 100
 TRY_AGAIN_S = 5.0
 
 log = logging.getLogger(__name__)
@@ -51,7 +47,10 @@ class Moved:
 
 
 class Mover:
-    """Works on the tasks whose target is one disk. `run` never ends; cancel it."""
+    """Works on the tasks whose target is one disk. `run` never ends; cancel it.
+
+    `pace`: shared by all that is written to that disk beside requests.
+    """
 
     def __init__(
         self,
@@ -62,7 +61,7 @@ class Mover:
         meta: MetaClient,
         budget: ByteBudget,
         clock: Clock,
-        bytes_per_s: float,
+        pace: Pace,
     ) -> None:
         self._disk = disk
         self._puller = puller
@@ -70,7 +69,7 @@ class Mover:
         self._meta = meta
         self._budget = budget
         self._clock = clock
-        self._pace = Pace(bytes_per_s, clock=clock)
+        self._pace = pace
         self._again_at_s: dict[int, float] = {}
         self.moved = Moved()
 
@@ -124,7 +123,7 @@ class Mover:
         stripe = task.stripe
         cost_bytes = stripe.shard_bytes * (stripe.coding.data_count + 1)
         await self._pace.pass_bytes(stripe.shard_bytes)
-        await self._take_spare(cost_bytes)
+        await take_spare(self._budget, cost_bytes, self._clock)
         try:
             await self._write(task, peers)
         finally:
@@ -163,16 +162,6 @@ class Mover:
         else:
             moved.rebuilt_shards += 1
             moved.rebuilt_bytes += size_bytes
-
-    async def _take_spare(self, cost_bytes: int) -> None:
-        """Memory that no request waits for. Raises Overloaded."""
-        for _ in range(WAITS_MAX):
-            if self._budget.try_take(cost_bytes, share_max=SHARE_MAX):
-                return
-            if not self._budget.used_bytes and self._budget.try_take(cost_bytes):
-                return  # larger than its share, and nobody is there
-            await self._clock.sleep(WAIT_S)
-        raise Overloaded("Requests leave no memory for repair now.")
 
     def _where(self) -> dict[str, object]:
         return {"disk": self._disk.number, "folder": str(self._disk.folder)}

@@ -19,6 +19,7 @@ from raftmeta.moving import REPAIR, OpenTask
 
 SHARD_DEADLINE_S = 20.0
 HINT_DEADLINE_S = 20.0
+_NONE = -1
 
 
 @dataclass(slots=True)
@@ -62,6 +63,16 @@ class Puller:
             if sources.damaged:
                 await self._hint(sources)
 
+    async def shards(self, stripe: Stripe, peers: Peers) -> dict[int, bytes]:
+        """k verified shards of a stripe, from the most promising slots. Raises
+        StripeUnreadable."""
+        sources = _Sources(peers, stripe)
+        try:
+            return await self._gather(_NONE, sources)
+        finally:
+            if sources.damaged:
+                await self._hint(sources)
+
     async def _copy(self, task: OpenTask, sources: _Sources) -> bytes | None:
         """As it lies in its slot, where that is good: a quarter of the reading, or less."""
         slot = task.stripe.slots[task.index]
@@ -90,7 +101,7 @@ class Puller:
         return body if crc32c(body) == stripe.shard_crcs[index] else None
 
     async def _gather(self, index: int, sources: _Sources) -> dict[int, bytes]:
-        """k verified shards besides `index`, from the most promising slots."""
+        """k verified shards besides `index`, if that is one, from the most promising slots."""
         stripe = sources.stripe
         needed = stripe.coding.data_count
         others = tuple(slot for slot in stripe.slots if slot.index != index)

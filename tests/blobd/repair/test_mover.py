@@ -12,6 +12,7 @@ import pytest
 from blobd.client import BlobClient
 from blobd.described import Described
 from blobd.repair.mover import TRY_AGAIN_S, Mover
+from blobd.repair.pace import Pace
 from blobd.repair.pull import Puller
 from osscore.digests import crc32c
 from osscore.erasure import Codec, best_codec, shard_bytes
@@ -143,7 +144,7 @@ async def scene(folder: Path, codec: object = CODEC) -> AsyncIterator[Scene]:
             meta=it.meta,
             budget=budget,
             clock=it.clock,
-            bytes_per_s=1e12,
+            pace=Pace(1e12, clock=it.clock),
         )
         made = Scene(it, blobs, mover, budget, disks)
         made._born_ms = it.clock.now_ms()
