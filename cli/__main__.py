@@ -20,6 +20,7 @@ from cli import (
     nodes,
     objects,
     rebalance,
+    reencode,
     repair,
     scan,
     scrub,
@@ -45,6 +46,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(repair.app, name="repair")
 app.add_typer(scrub.app, name="scrub")
 app.add_typer(rebalance.app, name="rebalance")
+app.add_typer(reencode.app, name="reencode")
 app.add_typer(nodes.app, name="node")
 app.add_typer(explain.app, name="object")
 app.add_typer(meta.app, name="meta")

@@ -185,6 +185,36 @@ def _described(bucket: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+@app.command(name="set-profile")
+def set_profile(
+    name: Name,
+    profile: Annotated[str, typer.Argument(help="Redundancy k+m, such as 4+2.")],
+    reencode: Annotated[
+        bool, typer.Option("--reencode", help="Also of what is there, in the background.")
+    ] = False,
+    directory: Dir = None,
+    endpoint: Endpoint = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change the redundancy of what is written, and with --reencode of what is there."""
+    with errors_as_exit_codes():
+        bucket, wanted = parse_bucket(name), checked_profile(profile)
+        query = {"profile": wanted} | ({"reencode": "1"} if reencode else {})
+        connection = connect(endpoint=endpoint, directory=directory, environ=os.environ)
+        path = f"/buckets/{quote(bucket)}"
+        shown = http.run(connection, lambda api: api.json("PATCH", path, query=query))
+        if as_json:
+            print_json(shown)
+            return
+        console().print(f"bucket {bucket} is written as {wanted} from now on", markup=False)
+        console().print(
+            f"what is there is encoded anew: `ossctl reencode status {bucket}`"
+            if reencode
+            else "what is there stays as it is; --reencode encodes it anew",
+            markup=False,
+        )
+
+
 def _keeps(bucket: dict[str, Any]) -> str:
     return str(bucket.get("keep_versions") or "all")
 

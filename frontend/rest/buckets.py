@@ -12,10 +12,12 @@ from frontend.flows.buckets import (
 )
 from frontend.flows.lifetimes import abort_uploads_after, expire_after, expire_noncurrent_after
 from frontend.flows.prune import keep_versions
+from frontend.flows.reencode import set_profile
 from frontend.rest.handler import NativeHandler
 from frontend.serving import query
 from osscore import paths
 from osscore.errors import InvalidArgument
+from osscore.model import Profile
 from osscore.times import iso_time
 from raftmeta.access import INFO
 from raftmeta.queries import BucketInfo
@@ -52,17 +54,27 @@ class BucketHandler(NativeHandler):
         self.reply_json(_shown(await find_bucket(self.store, bucket)))
 
     async def patch(self) -> None:
-        """Change how many versions of each object are kept and for how long, and what it may
-        hold: 0 for any."""
+        """Change how many versions of each object are kept and for how long, what it may hold
+        (0 for any), and the profile of what is written, with `reencode=1` also of what is there."""
         bucket = paths.bucket_of(self.request.path)
+        profile, reencodes = self.asked_profile(), query.flag(self.arguments, "reencode")
+        if reencodes and profile is None:
+            raise InvalidArgument("Say for which profile: ?profile=4%2B2&reencode=1.")
         asked = {name: query.number(self.arguments, name) for name in _SETTINGS}
         changes = {name: value for name, value in asked.items() if value is not None}
-        if not changes:
-            raise InvalidArgument(f"Say what to change: one of {', '.join(_SETTINGS)}.")
+        if not changes and profile is None:
+            raise InvalidArgument(f"Say what to change: profile, {', '.join(_SETTINGS)}.")
         for name, value in changes.items():
             note = await self.administer("bucket.change", bucket, f"{name}={value}", bucket=bucket)
             await _SETTINGS[name](self.store, bucket, value, audit=note)
+        if profile is not None:
+            await self._set_profile(bucket, profile, reencodes=reencodes)
         self.reply_json(_shown(await find_bucket(self.store, bucket)))
+
+    async def _set_profile(self, bucket: str, profile: Profile, *, reencodes: bool) -> None:
+        said = f"profile={profile}" + (" reencode" if reencodes else "")
+        note = await self.administer("bucket.change", bucket, said, bucket=bucket)
+        await set_profile(self.store, bucket, profile, reencodes=reencodes, audit=note)
 
     async def delete(self) -> None:
         """Remove it; it must be empty, old versions included."""

@@ -106,15 +106,17 @@ class RebalanceHandler(NativeHandler):
 
 
 class PauseHandler(NativeHandler):
-    """`/v1/maintenance/{repair,rebalance}/{pause,resume}`."""
+    """`/v1/maintenance/{repair,rebalance,reencode}/{pause,resume}`."""
 
     async def post(self, work: str, verb: str) -> None:
         """Until told otherwise, whoever leads."""
         pauses = verb == "pause"
         if work == "repair":
             note = await self.administer("repair.pause" if pauses else "repair.resume")
-        else:
+        elif work == "rebalance":
             note = await self.administer("rebalance.pause" if pauses else "rebalance.resume")
+        else:
+            note = await self.administer("reencode.pause" if pauses else "reencode.resume")
         await progress.pause(self.store, work, paused=pauses, audit=note)
         self.reply_json({"work": work, "paused": pauses})
 

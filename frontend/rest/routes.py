@@ -22,6 +22,7 @@ from frontend.rest.locate import LocateHandler
 from frontend.rest.maintenance import OrphansHandler, PruneHandler, ScanHandler
 from frontend.rest.members import LeadHandler, MemberHandler, MembersHandler
 from frontend.rest.objects import ObjectHandler
+from frontend.rest.reencode import ReencodeCancelHandler, ReencodeHandler
 from frontend.rest.share import ShareHandler, SharesHandler
 from frontend.rest.temp import TempHandler
 from frontend.rest.timetravel import RestoreHandler, UndeleteHandler
@@ -75,6 +76,10 @@ def native_routes(surface: Surface) -> list[Any]:
         (r"/v1/maintenance/(repair)/(resume)", PauseHandler, given),
         (r"/v1/maintenance/(rebalance)/(pause)", PauseHandler, given),
         (r"/v1/maintenance/(rebalance)/(resume)", PauseHandler, given),
+        (r"/v1/maintenance/reencode", ReencodeHandler, given),
+        (r"/v1/maintenance/reencode/cancel", ReencodeCancelHandler, given),
+        (r"/v1/maintenance/(reencode)/(pause)", PauseHandler, given),
+        (r"/v1/maintenance/(reencode)/(resume)", PauseHandler, given),
         (r"/v1/status", StatusHandler, given),
         (r"/v1/keys", KeysHandler, given),
         (r"/v1/keys/([^/]+)", KeyHandler, given),

@@ -316,11 +316,6 @@ class LocalStore:
         lines = [line for line in answer.body.decode().splitlines() if not line.startswith("#")]
         return {series: float(value) for series, value in (line.rsplit(" ", 1) for line in lines)}
 
-    def shards_missing(self) -> int:
-        """How many shards of all stripes are still to be written anew: repair makes it fewer at
-        any time, so that no test may count on one that another has left."""
-        return sum(int(each) * count for each, count in self.census()["missing"].items())
-
     def leader(self) -> str:
         """The id of the metanode that leads."""
 

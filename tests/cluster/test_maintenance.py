@@ -143,7 +143,7 @@ def test_flipped_bits_are_found_and_repaired_in_their_place(unrepaired: LocalSto
     assert {shard["node"] for shard in found["damaged"]} == set(nodes)
     mended = scanned(store, "scanned", "--prefix", "k", "--repair")
     assert (mended["shards"]["repaired"], mended["left"]) == (2, 0)
-    wait_for(lambda: not store.shards_missing(), what="what others have left to be repaired")
+    assert store.census()["missing"] == {}
 
     store.kill(*nodes)
     all_reached(store)
@@ -165,7 +165,7 @@ def test_what_a_write_left_out_is_made_good(store: LocalStore) -> None:
     wait_for(store.all_up, what="the daemon to be back")
     total = scanned(store, "--repair")
     assert total["left"] == 0
-    wait_for(lambda: not store.shards_missing(), what="what others have left to be repaired")
+    assert store.census()["missing"] == {}
     store.remove_for_good("left-out/0")
 
 

@@ -12,7 +12,7 @@ import pytest
 from ossd.rpc import AioRpc
 from tests.cluster.harness import Cluster, wait_until
 from tests.cluster.local import LocalStore
-from tests.members.story import Told, exchange_one, replace_all
+from tests.members.story import Told, exchange_one
 
 pytestmark = pytest.mark.cluster
 
@@ -58,25 +58,6 @@ def test_metanodes_are_exchanged_under_writers_and_a_dying_leader_and_the_daemon
         rows = [(row["action"], row["target"], row["outcome"]) for row in found]
         assert rows.count(("meta.add", "meta-5", "done")) == 2
         assert rows.count(("meta.remove", "meta-5", "done")) == 1
-
-
-def test_objects_come_and_go_when_every_metanode_that_daemons_were_told_of_is_gone(
-    tmp_path: Path,
-) -> None:
-    environment = {"OSS_HEARTBEAT_S": "0.3", "OSS_GC_GRACE_S": "3"}
-    with Cluster(tmp_path, environment=environment) as cluster:
-        cluster.form_metanodes(1)
-        blobs = [cluster.add_blobd(f"blob-{number}") for number in (1, 2, 3)]
-        frontend = cluster.add_frontend()
-        for daemon in (*blobs, frontend):
-            daemon.wait_ready()
-
-        async def tell(rpc: AioRpc) -> Told:
-            return await replace_all(cluster, rpc, frontend)
-
-        told = cluster.run_rpc(tell)
-        assert told.objects and told.leader_kills == 1
-        assert [node.health for node in told.described.nodes] == 3 * ["up"]
 
 
 def metanodes(

@@ -83,7 +83,7 @@ def test_a_new_version_that_differs_in_one_place_occupies_one_stripe_more(
 ) -> None:
     body = bytearray(noise(20 * MIB, seed=2))
     store.put("edited", bytes(body))
-    before = store.wait_collected()["stripes"]
+    before = store.census()["stripes"]
     body[10 * MIB] ^= 1
     store.put("edited", bytes(body))
     assert store.census()["stripes"] == before + 1

@@ -1,8 +1,8 @@
 """Three metanodes grow to five and shrink to three others, while writers write and leaders die.
 
 What is acknowledged must be there afterwards, and nothing may be applied twice: a bucket made
-a second time would be refused, an object has one version. Blob daemons and a frontend, told of the
-first metanodes only and never started anew, must be at work when none of those is left.
+a second time would be refused. A blob daemon and a frontend, told of the first three only,
+must be at work when none of those is left.
 """
 
 import asyncio
@@ -12,10 +12,9 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from osscore.errors import Conflict, StoreError, Unavailable
-from osscore.paths import DEFAULT_BUCKET
 from ossd.clock import SystemClock, system_random
 from ossd.rpc import AioRpc
 from raftmeta.client import MetaClient, read_status
@@ -23,8 +22,7 @@ from raftmeta.commands import CreateBucket, Done
 from raftmeta.member_client import MemberClient
 from raftmeta.queries import BucketsListed, ClusterDescribed, GetCluster, ListBuckets
 from raftmeta.wire import FrontendHeartbeat
-from tests.cluster.harness import Cluster, Daemon, Metanode
-from tests.members.traffic import Traffic, go_on, traffic
+from tests.cluster.harness import Cluster, Metanode
 
 WRITERS = 4
 BEAT_S = 0.3
@@ -82,7 +80,7 @@ class Writers:
         there = {bucket.name for bucket in listed.buckets}
         lost = self.acknowledged - there
         assert not lost, f"lost {len(lost)} of {len(self.acknowledged)}: {sorted(lost)[:5]}"
-        assert there <= self.acknowledged | self.unknown | {DEFAULT_BUCKET}
+        assert there <= self.acknowledged | self.unknown
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,6 @@ class Told:
     leader_kills: int
     longest_write_s: float
     described: ClusterDescribed
-    objects: int = 0
 
 
 class Story:
@@ -194,15 +191,12 @@ class Story:
         assert name not in await self.counted()
         await asyncio.to_thread(old.start)  # it comes back, and finds out
 
-    async def end(self, objects: Traffic | None = None) -> Told:
+    async def end(self) -> Told:
         """Judge what the writers did, as the metanodes that are left have it."""
         urls = list(self.client.urls)
         fresh = MetaClient(self.rpc, urls, clock=SystemClock(), random=system_random)
         try:
             await self.writers.check(fresh)
-            if objects is not None:
-                others = [each for each in self.cluster.daemons if each.role != "raftmeta"]
-                await go_on(objects, fresh, others)
             described = await fresh.query(GetCluster(), ClusterDescribed)
         finally:
             await fresh.close()
@@ -221,37 +215,13 @@ class Story:
             await asyncio.sleep(0.1)
 
 
-async def grow_and_shrink(
-    cluster: Cluster, rpc: AioRpc, frontend: Daemon, *, rounds: int, seed: int
-) -> Told:
+async def grow_and_shrink(cluster: Cluster, rpc: AioRpc, *, rounds: int, seed: int) -> Told:
     """The whole story over a formed cluster of three; figures of it. Raises AssertionError."""
     story = Story(cluster, rpc, seed=seed)
-    async with traffic(cluster, frontend) as objects:
-        async with story.writers.at_work(), objects.at_work():
-            for _ in range(rounds):
-                await story.round()
-        stored = len(objects.acknowledged)
-        told = await story.end(objects)
-    return replace(told, objects=stored)
-
-
-async def replace_all(cluster: Cluster, rpc: AioRpc, frontend: Daemon) -> Told:
-    """A short form: the only metanode that anybody was told of gives way to two others, one of
-    which leads and is killed then."""
-    story = Story(cluster, rpc, seed=1)
-    (first,) = cluster.metanodes
-    async with traffic(cluster, frontend) as objects:
-        async with story.writers.at_work(), objects.at_work():
-            for _ in range(2):
-                await story.add((await story.newcomer()).name)
-            await story.remove(first.name)
-            await story.wait_state(first.name, "removed")
-            await asyncio.to_thread(first.kill)
-            await story.kill_leader()
-            assert first.name not in await story.counted()
-        stored = len(objects.acknowledged)
-        told = await story.end(objects)
-    return replace(told, objects=stored)
+    async with story.writers.at_work():
+        for _ in range(rounds):
+            await story.round()
+    return await story.end()
 
 
 async def exchange_one(cluster: Cluster, rpc: AioRpc) -> Told:

@@ -313,6 +313,8 @@ class Census(Shape, frozen=True):
     expired: Annotated[Expired, Meta(description="By time, since the cluster was formed.")]
     moved_shards: Count
     moved_bytes: Size
+    reencoded_stripes: Count
+    reencoded_bytes: Size
 
 
 class Pruning(Shape, frozen=True):

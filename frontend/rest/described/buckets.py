@@ -96,12 +96,19 @@ def _change() -> Node:
     return operation(
         "changeBucket",
         "buckets",
-        "How many versions are kept of each object, for how long, and what the bucket may hold",
+        "How many versions are kept of each object, for how long, what the bucket may hold, and its"
+        " profile",
         all_answers(
             {"200": answers_json("As it is now.", BucketShown, _SHOWN)},
-            fails(400, 401, 403, 404, 500, 503),
+            fails(400, 401, 403, 404, 409, 500, 503),
         ),
+        says="A new profile is that of what is written from then on; with `reencode=1` what is"
+        " there is encoded anew, too, in the background: see `readReencode`. 409: the nodes that"
+        " are in could not hold it.",
         parameters=[
+            in_query("profile", ProfileOrNone, "Redundancy of its objects.", example="4+2"),
+            in_header("X-Oss-Profile", ProfileOrNone, "The same."),
+            in_query("reencode", str, "`1`: also of what is there.", example="1"),
             in_query("keep_versions", count, "Newest versions of each object; 0: all.", example=5),
             in_query("quota_bytes", bound, "Bytes, old versions included; 0: any.", example=0),
             in_query("quota_versions", bound, "Versions of all objects; 0: any.", example=0),

@@ -109,6 +109,8 @@ _CLUSTER: Final = Cluster(
         expired=Expired(objects=0, versions=0, markers=0, size_bytes=0),
         moved_shards=12,
         moved_bytes=18_000_000,
+        reencoded_stripes=0,
+        reencoded_bytes=0,
     ),
     pruning=None,
     lifecycle=LifecycleShown(buckets=1, buckets_done=1, objects=0, removed=0, last_round_s_ago=2.5),

@@ -102,7 +102,7 @@ class RebalanceLeft(WorkLeft, frozen=True):
 class WorkPaused(Shape, frozen=True):
     """Whether a kind of work rests."""
 
-    work: Annotated[str, Meta(description="repair or rebalance")]
+    work: Annotated[str, Meta(description="repair, rebalance or reencode")]
     paused: bool
 
 
@@ -121,7 +121,7 @@ _ONE_DISK: Final = in_query("disk", Count, "One of its disks, by number; none: a
 
 
 def healing_paths() -> dict[str, Node]:
-    """`/v1/maintenance/` `drain`, `remove`, `repair` and `rebalance`."""
+    """`/v1/maintenance/` `drain`, `remove`, `repair`, `rebalance`, and how `reencode` rests."""
     return {
         "/v1/maintenance/drain": path(post=_drain()),
         "/v1/maintenance/remove": path(post=_remove()),
@@ -132,6 +132,8 @@ def healing_paths() -> dict[str, Node]:
         "/v1/maintenance/rebalance": path(get=_rebalance()),
         "/v1/maintenance/rebalance/pause": path(post=_pause("rebalance", paused=True)),
         "/v1/maintenance/rebalance/resume": path(post=_pause("rebalance", paused=False)),
+        "/v1/maintenance/reencode/pause": path(post=_pause("reencode", paused=True)),
+        "/v1/maintenance/reencode/resume": path(post=_pause("reencode", paused=False)),
     }
 
 

@@ -11,6 +11,7 @@ from frontend.rest.described.healing import healing_paths
 from frontend.rest.described.listings import listing_paths
 from frontend.rest.described.members import member_paths
 from frontend.rest.described.objects import object_paths
+from frontend.rest.described.reencode import reencode_paths
 from frontend.rest.described.scrubs import scrub_paths
 from frontend.rest.described.shares import share_paths
 from frontend.rest.described.timetravel import timetravel_paths
@@ -36,4 +37,5 @@ def native_paths() -> dict[str, Node]:
         **member_paths(),
         **scrub_paths(),
         **healing_paths(),
+        **reencode_paths(),
     }

@@ -34,6 +34,15 @@ class Use(NamedTuple):
 USES = (
     Use("BucketHandler", "put", "/buckets/new-one", "bucket.create"),
     Use("BucketHandler", "patch", "/buckets/new-one?keep_versions=3", "bucket.change"),
+    Use("BucketHandler", "patch", "/buckets/new-one?profile=2%2B1&reencode=1", "bucket.change"),
+    Use(
+        "ReencodeCancelHandler",
+        "post",
+        "/v1/maintenance/reencode/cancel?bucket=new-one",
+        "reencode.cancel",
+    ),
+    Use("PauseHandler", "post", "/v1/maintenance/reencode/pause", "reencode.pause"),
+    Use("PauseHandler", "post", "/v1/maintenance/reencode/resume", "reencode.resume"),
     Use("BucketHandler", "delete", "/buckets/new-one", "bucket.remove"),
     Use("KeysHandler", "get", "/v1/keys", "key.list"),
     Use(
