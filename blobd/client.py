@@ -16,6 +16,7 @@ from blobd.wire import (
     BLOCK_CRCS_HEADER,
     CODING_HEADER,
     CRC_HEADER,
+    READY,
     Adopt,
     Adopted,
     BatchReply,
@@ -35,7 +36,7 @@ from blobd.wire import (
     shard_path,
 )
 from osscore.digests import crc32c_blocks
-from osscore.errors import CorruptShard, NoSuchShard, OutcomeUnknown
+from osscore.errors import CorruptShard, NoSuchShard, OutcomeUnknown, StoreError
 from osscore.model import BLOCK_BYTES, Coding, ShardIdentity
 from ossd.disk import Bytes
 from ossd.rpc import Reply, Rpc, check
@@ -261,6 +262,14 @@ class BlobClient:
         if len(ms_ago) != len(identities):
             raise OutcomeUnknown("A peer answered for another number of shards than were asked.")
         return ms_ago
+
+    async def is_ready(self, url: str, *, deadline_s: float) -> bool:
+        """Whether the daemon answers now that it serves."""
+        try:
+            reply = await self._rpc.call("GET", url + READY, deadline_s=deadline_s)
+        except StoreError:
+            return False
+        return reply.status == 200
 
     async def get_temp_piece(
         self, url: str, temp: bytes, number: int, *, deadline_s: float

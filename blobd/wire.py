@@ -55,6 +55,7 @@ from raftmeta.upkeep import DiskCensus, DiskScrub
 
 BATCH = "/v1/shards"
 STATUS = "/v1/status"
+READY = "/readyz"
 RECHECK_ROWS_MAX = 64
 VERIFIED_ASKED_MAX = 1000
 SCRUB_NOW, SCRUB_PAUSE, SCRUB_RESUME = "now", "pause", "resume"

@@ -1,5 +1,6 @@
 """Blob daemons and their disks, told to drain, to go, to be given up: what may be, or why not."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -9,10 +10,11 @@ from raftmeta.commands import Done, SetDiskState
 from raftmeta.credentials import AuditNote, NoteAudit
 from raftmeta.healing import DrainDisk, JudgeDisk
 from raftmeta.moving import CodingFound, CodingsFound, CodingsOn
-from raftmeta.queries import CatalogCounted, ClusterDescribed, DiskInfo, NodeInfo
+from raftmeta.queries import CatalogCounted, ClusterDescribed, CountCatalog, DiskInfo, NodeInfo
 from raftmeta.targets import ROOM_BYTES_MIN
 
 SCAN_DEADLINE_S = 60.0
+READY_DEADLINE_S = 2.0
 _NODES_MIN = 2
 
 
@@ -161,6 +163,29 @@ async def _each(
         await store.meta.propose(NoteAudit(), Done, audit=audit)
     for number, command in enumerate(commands):
         await store.meta.propose(command, Done, audit=None if number else audit)
+
+
+async def may_not_stop(store: Store, node: str) -> str:
+    """Why a blob daemon must not be stopped now, for people; empty: it may.
+
+    Heartbeats tell late who is gone: whoever stops one node after the other would be told that
+    the next may go, too. So the others are asked themselves. Raises NoSuchNode, Unavailable.
+    """
+    described = (await store.cluster.refresh()).described
+    counted = await store.meta.query(CountCatalog(), CatalogCounted)
+    obstacle = why_not_stop(described, counted, node)
+    if obstacle:
+        return obstacle
+    urls = {
+        place.node.node: place.node.url
+        for place in places_of(described)
+        if place.node.node != node and place.is_usable
+    }
+    answers = await asyncio.gather(
+        *(store.blobs.is_ready(url, deadline_s=READY_DEADLINE_S) for url in urls.values())
+    )
+    silent = [name for name, is_ready in zip(urls, answers, strict=True) if not is_ready]
+    return f"Other nodes do not serve now: {', '.join(silent)}." if silent else ""
 
 
 def why_not_stop(described: ClusterDescribed, counted: CatalogCounted, node: str) -> str:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from frontend.flows.nodes import why_not_stop
+from frontend.flows.nodes import may_not_stop
 from frontend.readiness import DESCRIPTION_AGE_S_MAX
 from frontend.rest.generation import shown_deletion
 from frontend.rest.handler import NativeHandler
@@ -114,9 +114,7 @@ class MaintenanceHandler(NativeHandler):
             return ""
         if node in {each.id for each in metanodes}:
             return _metanode_obstacle(node, metanodes)
-        described = (await self.store.cluster.refresh()).described
-        census = await self.store.meta.query(CountCatalog(), CatalogCounted)
-        return why_not_stop(described, census, node)
+        return await may_not_stop(self.store, node)
 
 
 def _metanode_obstacle(node: str, metanodes: list[MetanodeShown]) -> str:

@@ -203,6 +203,14 @@ class FakeBlobs:
         self.orders.append((disk_uuid, action))
         return ScrubObeyed(began_at_ms=1000 if action == "now" else 0)
 
+    async def is_ready(self, url: str, *, deadline_s: float) -> bool:
+        """Unless it is refusing or stalled."""
+        try:
+            await self._reach(url, deadline_s)
+        except StoreError:
+            return False
+        return True
+
     async def last_verified(
         self,
         url: str,

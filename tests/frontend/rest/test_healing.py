@@ -356,6 +356,14 @@ def test_whether_a_node_may_be_stopped_is_told(tmp_path: Path) -> None:
         refused: Any = await api("GET", "/v1/maintenance?node=blob-1")
         assert refused.status == 412 and "blob-2" in refused.json["error"]["message"]
         assert (await api("GET", "/v1/maintenance?node=blob-2")).status == 200
+        # Nobody has missed blob-3 yet: it was only just stopped.
+        heard(api)
+        described = (await api.world.store.cluster.refresh()).described
+        url = next(node.url for node in described.nodes if node.node == "blob-3")
+        api.world.blobs.refusing.add(url)
+        refused = await api("GET", "/v1/maintenance?node=blob-1")
+        assert refused.status == 412 and "blob-3" in refused.json["error"]["message"]
+        assert (await api("GET", "/v1/maintenance?node=blob-3")).status == 200
         counted = await api.world.meta.query(CountCatalog(), CatalogCounted)
         assert counted.missing == {} and BUCKET
 
