@@ -9,7 +9,13 @@ from typing import Protocol
 
 from blake3 import blake3
 
-from osscore.errors import CorruptCatalog, InvalidArgument, PeerUnreachable, StoreError
+from osscore.errors import (
+    CorruptCatalog,
+    InvalidArgument,
+    PeerUnreachable,
+    RequestError,
+    StoreError,
+)
 from ossd.disk import Disk
 from raftmeta.archive.chains import Chain, HeldPiece, best_chains, newest_seen
 from raftmeta.archive.pieces import LogName, SnapshotName, parse_name, scan_log
@@ -79,7 +85,8 @@ class Found:
 async def find(client: Reading, urls: Sequence[str], generation: int | None) -> Found:
     """Ask daemons what they hold; `generation` None: the newest of which there is a snapshot.
 
-    Raises PeerUnreachable: no daemon answered, InvalidArgument: there is no archive, or there are
+    Raises PeerUnreachable: no daemon answered, or the refusal if they refused to (Unauthenticated:
+    it is another cluster's secret), InvalidArgument: there is no archive, or there are
     those of several clusters.
     """
     answers = await asyncio.gather(*(_held(client, url) for url in urls))
@@ -95,6 +102,9 @@ async def find(client: Reading, urls: Sequence[str], generation: int | None) -> 
         for disk in answer.disks
     ]
     if len(silent) == len(urls):
+        refusals = [answer for answer in answers if isinstance(answer, RequestError)]
+        if refusals:
+            raise refusals[0]
         raise PeerUnreachable("No blob daemon answered: " + "; ".join(silent.values()))
     having = [source for source in sources if source.archive.files]
     clusters = {source.archive.cluster_id for source in having}
