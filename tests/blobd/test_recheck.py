@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from blobd.disks import DataDisk
+from blobd.reading import ShardRead
 from blobd.recheck import Rechecker
 from blobd.shardstore import ShardStore
 from osscore.digests import crc32c
-from osscore.errors import DiskFailing, DiskRefused, NotReady
+from osscore.errors import CorruptShard, DiskFailing, DiskRefused, NotReady
 from osscore.model import (
     ObjectAttributes,
     Profile,
@@ -178,6 +179,24 @@ def test_what_the_disk_cannot_say_is_left_to_its_scrub(
             await store_shard(found.first, await name_stripe(found))
             monkeypatch.setattr(ShardStore, "get", fail)
             assert await recheck(found) == "unreadable"
+            assert await state_of(found) == SlotState.GOOD
+
+    run(story)
+
+
+def test_one_read_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, failures = ShardStore.get, [CorruptShard()]
+
+    async def get(store: ShardStore, identity: ShardIdentity) -> ShardRead:
+        if failures:
+            raise failures.pop()
+        return await read(store, identity)
+
+    async def story() -> None:
+        async with node(tmp_path) as found:
+            await store_shard(found.first, await name_stripe(found))
+            monkeypatch.setattr(ShardStore, "get", get)
+            assert await recheck(found) == "good"
             assert await state_of(found) == SlotState.GOOD
 
     run(story)

@@ -5,8 +5,10 @@ import msgspec
 import pytest
 
 from blobd.disks import DataDisk
+from blobd.reading import ShardRead
 from blobd.scrub import SUSPECTS_INTERVAL_S, Scrubber, ScrubSettings
 from blobd.scrubstate import STATE_NAME, ScrubState, read_state
+from blobd.shardstore import ShardStore
 from blobd.temp.records import temp_id
 from blobd.temp.shelf import Shelf
 from osscore.digests import crc32c
@@ -80,6 +82,26 @@ def test_a_flipped_bit_is_found_and_reported_and_the_rest_is_not(tmp_path: Path)
             assert set(reports) == {("MarkBad", identity(2), found.first.number)}
             assert worker.scrubbed_bytes == 4 * 5000
             assert worker.bad_count >= 1
+
+    run(story)
+
+
+def test_one_read_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    read, failures = ShardStore.get, [CorruptShard()]
+
+    async def get(store: ShardStore, identity: ShardIdentity) -> ShardRead:
+        if failures:
+            raise failures.pop()
+        return await read(store, identity)
+
+    async def story() -> None:
+        async with node(tmp_path) as found:
+            reports = watch_reports(found)
+            await put(found.first, identity(1), b"x" * 5000)
+            monkeypatch.setattr(ShardStore, "get", get)
+            worker = scrubber(found)
+            assert await worker.scrub_shard(identity(1)) == 5000
+            assert (reports, worker.bad_count) == ([], 0)
 
     run(story)
 

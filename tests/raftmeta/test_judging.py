@@ -130,6 +130,13 @@ def test_what_has_been_rebuilt_elsewhere_is_no_silence_any_more() -> None:
     assert judged(nodes, those, repaired={10}).lost == (30,)
 
 
+def test_a_rebuilt_disk_does_not_make_its_beating_node_silent() -> None:
+    nodes = [node(1, "lost", "in"), node(2, "lost", "in"), *[node(n) for n in range(3, 9)]]
+    those = {10: LONG, 20: LONG, 30: LONG}
+    assert judged(nodes, those).alarm
+    assert judged(nodes, those, repaired={10, 20}) == Judgement(lost=(30,))
+
+
 def test_short_silence_of_many_is_no_alarm_yet() -> None:
     assert judged(SIX, {10: SHORT, 20: SHORT, 30: SHORT}) == Judgement()
 

@@ -12,7 +12,7 @@ import pytest
 from blobd.client import BlobClient
 from blobd.described import Described
 from blobd.repair.mover import TRY_AGAIN_S, Mover
-from blobd.repair.pace import Pace
+from blobd.repair.pace import BURST_S, Pace
 from blobd.repair.pull import Puller
 from osscore.digests import crc32c
 from osscore.erasure import Codec, best_codec, shard_bytes
@@ -129,7 +129,9 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(folder: Path, codec: object = CODEC) -> AsyncIterator[Scene]:
+async def scene(
+    folder: Path, codec: object = CODEC, bytes_per_s: float = 1e12
+) -> AsyncIterator[Scene]:
     async with node(folder) as it:
         disks = {1: it.first.number} | {n: await elsewhere(it, n) for n in (2, 3, 4)}
         health = {f"blob-{n}": NodeSoft(URLS[n], "up", 1) for n in URLS}
@@ -144,7 +146,7 @@ async def scene(folder: Path, codec: object = CODEC) -> AsyncIterator[Scene]:
             meta=it.meta,
             budget=budget,
             clock=it.clock,
-            pace=Pace(1e12, clock=it.clock),
+            pace=Pace(bytes_per_s, clock=it.clock),
         )
         made = Scene(it, blobs, mover, budget, disks)
         made._born_ms = it.clock.now_ms()
@@ -183,9 +185,14 @@ async def put_object(it: Scene) -> None:
     await it.node.meta.propose(command, ObjectPut)
 
 
-def told(tmp_path: Path, story: Callable[[Scene], Awaitable[None]], codec: object = CODEC) -> None:
+def told(
+    tmp_path: Path,
+    story: Callable[[Scene], Awaitable[None]],
+    codec: object = CODEC,
+    bytes_per_s: float = 1e12,
+) -> None:
     async def tell() -> None:
-        async with scene(tmp_path, codec) as it:
+        async with scene(tmp_path, codec, bytes_per_s) as it:
             await story(it)
 
     run(tell)
@@ -205,6 +212,18 @@ def test_a_lost_shard_is_rebuilt_here_and_named(tmp_path: Path, index: int) -> N
         assert await it.mover.step() == 0
 
     told(tmp_path, story)
+
+
+def test_a_disk_takes_so_many_bytes_a_second_and_not_more(tmp_path: Path) -> None:
+    async def story(it: Scene) -> None:
+        await it.open_task(1, reason=DRAIN)
+        began_s = it.node.clock.monotonic_s()
+        step = asyncio.create_task(it.mover.step())
+        await until(step.done, clock=it.node.clock)
+        assert await step == 1
+        assert it.node.clock.monotonic_s() - began_s >= 40 - BURST_S
+
+    told(tmp_path, story, bytes_per_s=len(SHARDS[1]) / 40)
 
 
 def test_a_good_shard_is_copied_from_where_it_lies(tmp_path: Path) -> None:
