@@ -23,7 +23,8 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStor
     try:
         store.create()
         # Tests look for shards where they were put.
-        store.ossctl("rebalance", "pause")
+        for work in ("rebalance", "reencode"):
+            store.ossctl(work, "pause")
         yield store
     finally:
         store.end()
