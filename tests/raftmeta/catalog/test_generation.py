@@ -46,6 +46,7 @@ from raftmeta.queries import (
     Unwanted,
     UploadFound,
 )
+from tests.raftmeta.catalog import reencoding
 from tests.raftmeta.catalog.harness import (
     GRACE_MS,
     MINUTE_MS,
@@ -288,6 +289,23 @@ def test_open_tasks_are_forgotten_and_their_numbers_not_given_again(driver: Driv
     assert len(tasks(driver)) == 1 and tasks(after) == []
     repair(after)
     assert tasks(after)[0] > tasks(driver)[0] + (1 << 40)
+    assert after.catalog.contradictions() == []
+
+
+def test_what_is_encoded_anew_goes_on_with_other_tasks(driver: Driver) -> None:
+    """The job is the user's wish and stays; what was open may have been carried out elsewhere."""
+    driver.put("k", driver.draft(1))
+    job = reencoding.begin(driver, reencoding.ONE_TWO)
+
+    def open_one(catalog: Driver) -> int:
+        stripe = reencoding.stripe_of(catalog)
+        assert reencoding.opened(catalog, stripe, reencoding.ONE_TWO, job, worker=2) == 1
+        return reencoding.tasks_of(catalog, 2)[0].task
+
+    before = open_one(driver)
+    after = restore(driver)
+    assert reencoding.tasks_of(after, 2) == () and reencoding.job_of(after).state == "running"
+    assert open_one(after) > before + (1 << 40)
     assert after.catalog.contradictions() == []
 
 
