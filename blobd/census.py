@@ -176,8 +176,8 @@ class Census:
             return
         needed = [slot for slot in page.slots if slot.is_needed]
         held = await self._held([slot.identity for slot in needed])
-        agrees = {slot.identity: _agrees(slot, held) for slot in needed}
-        doubtful = [s for s in needed if agrees[s.identity] != (s.state == SlotState.GOOD)]
+        agreeing = {slot.identity: agrees(slot, held) for slot in needed}
+        doubtful = [s for s in needed if agreeing[s.identity] != (s.state == SlotState.GOOD)]
         found = await self._recheck(sorted({slot.row for slot in doubtful}))
         gone = {slot.identity for slot in doubtful} - found.keys()
         good = {identity for identity, what in found.items() if what == GOOD}
@@ -185,7 +185,7 @@ class Census:
         doubted = {slot.identity for slot in doubtful}
         walk.expected += len(settled)
         walk.present += sum(
-            identity in good if identity in doubted else agrees[identity] for identity in settled
+            identity in good if identity in doubted else agreeing[identity] for identity in settled
         )
         walk.after_row, walk.has_slots = page.next_row, not page.next_row
         reread_bytes = sum(held.get(identity, (0, 0))[0] for identity in doubted)
@@ -294,7 +294,7 @@ class Census:
         return {"disk": self._target.number, "folder": str(self._target.folder)}
 
 
-def _agrees(slot: ExpectedSlot, held: Mapping[ShardIdentity, tuple[int, int]]) -> bool:
+def agrees(slot: ExpectedSlot, held: Mapping[ShardIdentity, tuple[int, int]]) -> bool:
     """Whether the index knows the shard as the catalog does."""
     size_bytes, crc = held.get(slot.identity, (-1, -1))
     return crc == slot.crc and slot.size_bytes in (-1, size_bytes)

@@ -56,6 +56,8 @@ class DataDisk:
         self._label: Label | None = None
         self._store: ShardStore | None = None
         self._refusal = ""
+        self._is_set_back = False
+        self._note = ""
         self._label_turn = asyncio.Lock()
 
     # --- what it is -----------------------------------------------------------------
@@ -98,10 +100,15 @@ class DataDisk:
         return store
 
     @property
+    def is_set_back(self) -> bool:
+        """Open, and refused by the catalog alone: it may be readmitted (SAFETY rule 15)."""
+        return self._is_set_back and self._store is not None
+
+    @property
     def problem(self) -> str:
         """Why it takes no writes, for people; empty when it does."""
         if self._refusal:
-            return self._refusal
+            return f"{self._refusal} Read-only; {self._note}" if self._note else self._refusal
         if self._label is None:
             return "not formatted yet: the metanodes have not told the cluster's id"
         if self._store is None:
@@ -138,11 +145,28 @@ class DataDisk:
         except (OSError, StoreError) as error:
             self.refuse(_reason(error))
 
-    def refuse(self, reason: str) -> None:
-        """Take no more writes until the daemon restarts; what is open stays readable."""
-        self._refusal = self._refusal or reason  # the first reason is the cause
+    def refuse(self, reason: str, *, is_set_back: bool = False) -> None:
+        """Take no more writes until the daemon restarts; what is open stays readable.
+        `is_set_back`: or until the catalog readmits it, if nothing else is in the way."""
+        was_set_back, self._note = self._is_set_back, ""
+        self._is_set_back = is_set_back and not self._refusal
+        # The first reason is the cause; but what ends its way back counts more.
+        self._refusal = reason if was_set_back else self._refusal or reason
         self.number = 0
         log.error("disk_refused", extra={"folder": str(self.folder), "reason": reason})
+
+    def note(self, text: str) -> bool:
+        """Say how far a refused disk is on its way back; answers whether that is news."""
+        former, self._note = self._note, text
+        return former != text
+
+    def readmit(self, number: int) -> None:
+        """Take writes again, under that number; its label says so already. No change for a disk
+        that was refused for another reason meanwhile."""
+        if self.is_set_back:
+            self._refusal = self._note = ""
+            self._is_set_back = False
+            self.number = number
 
     async def keep_epoch(self, epoch: int) -> None:
         """Write the epoch on the disk; durable on return. Raises OSError."""

@@ -144,6 +144,7 @@ class Membership:
 
         Raises StoreError while the metadata cannot be asked.
         """
+        granted = [found for found in self._disks if found.number]
         described = await self._meta.query(GetCluster(), ClusterDescribed)
         is_new = described.generation != self._generation
         if is_new:
@@ -153,7 +154,7 @@ class Membership:
         if is_new:
             return
         owners = {disk.uuid: node for node in described.nodes for disk in node.disks}
-        for found in self._disks:
+        for found in granted:  # since: the owner may have been another when we asked
             owner = owners.get(found.uuid)
             if not found.number or owner is None:
                 continue
@@ -203,7 +204,7 @@ class Membership:
         for found in self._disks:
             grant = grants.get(found.uuid)
             if found.uuid.hex() in registered.refused:
-                found.refuse(registered.refused[found.uuid.hex()])
+                found.refuse(registered.refused[found.uuid.hex()], is_set_back=True)
             elif grant is not None and found.is_eligible:
                 try:
                     await found.keep_epoch(grant.epoch)

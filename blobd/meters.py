@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector as MetricsCollector
 
 from blobd.collect import Collector
 from blobd.disks import DataDisk, Disks
+from blobd.rejoin import Rejoin
 from blobd.repair.mover import Mover
 from blobd.repair.reencoder import Reencoder
 from blobd.upkeep import Upkeep
@@ -28,6 +29,7 @@ class Parts:
     collectors: list[Collector] = field(default_factory=list)
     movers: list[Mover] = field(default_factory=list)
     reencoders: list[Reencoder] = field(default_factory=list)
+    rejoins: dict[DataDisk, Rejoin] = field(default_factory=dict)
 
 
 class DaemonMetrics(MetricsCollector):
@@ -43,6 +45,7 @@ class DaemonMetrics(MetricsCollector):
         yield from self._moves()
         yield from self._reencodings()
         yield from self._censuses()
+        yield from self._rejoins()
         yield from self._scrubs()
 
     def _space(self) -> Iterator[Metric]:
@@ -127,6 +130,18 @@ class DaemonMetrics(MetricsCollector):
         rechecked = sum(census.rechecked_count for _, census in self._parts.upkeep.censuses)
         yield from (slots, age)
         yield _total("oss_census_rechecked_shards", "Reread, since they differed.", [rechecked])
+
+    def _rejoins(self) -> Iterator[Metric]:
+        slots = GaugeMetricFamily(
+            "oss_rejoin_slots",
+            "Of a disk that is an older state of itself, while it is compared with the catalog.",
+            labels=("node", "disk", "which"),
+        )
+        for disk, rejoin in self._parts.rejoins.items():
+            if (progress := rejoin.progress) is not None:
+                for which, count in zip(("compared", "all"), progress, strict=True):
+                    slots.add_metric((self._parts.node, disk.uuid.hex(), which), count)
+        yield slots
 
     def _scrubs(self) -> Iterator[Metric]:
         left = _gauge("oss_scrub_left_bytes", "Left to reread in this pass; 0 at rest.")

@@ -25,6 +25,7 @@ from blobd.handlers import Shared, routes
 from blobd.membership import Membership, NodeAddress
 from blobd.meters import DaemonMetrics, Parts
 from blobd.recheck import Rechecker
+from blobd.rejoin import Rejoin
 from blobd.repair.mover import Mover
 from blobd.repair.pace import Pace
 from blobd.repair.pull import Puller
@@ -210,6 +211,7 @@ class BlobDaemon:
         self._rechecker = Rechecker(self._disks, meta=meta, budget=self._parts.budget)
         for disk in self._disks:
             self._upkeep.add_census(disk, self._new_census(disk, self._rechecker))
+        self._parts.rejoins.update({disk: self._new_rejoin(disk, meta) for disk in self._disks})
         collecting = CollectSettings(config.gc_grace_s, config.compact_bytes_per_s)
         scrubbing = ScrubSettings(config.scrub_bytes_per_s, config.scrub_rest_s)
         self._parts.collectors += [
@@ -244,6 +246,8 @@ class BlobDaemon:
             stopper.tasks.spawn(scrubber.run(), name="scrub")
         for _, census in self._upkeep.censuses:
             stopper.tasks.spawn(census.run(), name="census")
+        for rejoin in self._parts.rejoins.values():
+            stopper.tasks.spawn(rejoin.run(), name="rejoin")
 
     def _add_movers(self, disk: DataDisk, meta: MetaClient) -> None:
         """Those that write to other disks in the background, at one pace together."""
@@ -275,6 +279,17 @@ class BlobDaemon:
                 random=self._world.random,
                 pace=pace,
             )
+        )
+
+    def _new_rejoin(self, disk: DataDisk, meta: MetaClient) -> Rejoin:
+        return Rejoin(
+            disk,
+            disks=self._disks,
+            address=NodeAddress(self._config.id, self._url(), self._config.zone),
+            meta=meta,
+            clock=self._world.clock,
+            random=self._world.random,
+            heartbeat_s=self._config.heartbeat_s,
         )
 
     def _new_census(self, disk: DataDisk, rechecker: Rechecker) -> Census:

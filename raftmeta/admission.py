@@ -64,6 +64,7 @@ from raftmeta.reencoding import (
     OpenReencodes,
     Reencode,
 )
+from raftmeta.rejoining import BeginRejoin, CompareSlots, FinishRejoin
 
 ROWS_MAX = 2000
 STRIPES_MAX = 2
@@ -103,6 +104,9 @@ ADMITTED_WHEN_LOW = (
     ConfirmCensus,
     AdoptGeneration,
     RegisterNode,
+    BeginRejoin,
+    CompareSlots,
+    FinishRejoin,
     SetDiskState,
     JudgeDisk,
     DrainDisk,
@@ -141,6 +145,8 @@ def rows_of(command: AnyCommand) -> int:
         return _ROWS_BASE + _ROWS_PER_SWAP
     if isinstance(command, RegisterNode):
         return _ROWS_BASE + 2 * len(command.disks)
+    if isinstance(command, CompareSlots):
+        return _ROWS_BASE + 2 * len(command.absent)
     if isinstance(command, TrashDone):
         return _ROWS_BASE + len(command.rows)
     if isinstance(command, RevokeTokens):

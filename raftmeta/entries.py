@@ -65,6 +65,7 @@ from raftmeta.reencoding import (
     ReencodesOpened,
     SetProfile,
 )
+from raftmeta.rejoining import BeginRejoin, CompareSlots, FinishRejoin
 from raftmeta.timetravel import (
     ObjectRestored,
     RestoreObject,
@@ -128,6 +129,9 @@ AnyCommand = (
     | OpenReencodes
     | CloseReencodes
     | Reencode
+    | BeginRejoin
+    | CompareSlots
+    | FinishRejoin
 )
 
 AnyResult = (

@@ -36,6 +36,7 @@ FLOORS = {
     "raftmeta.lifecycle": 1,
     "raftmeta.expiring": 1,
     "raftmeta.generations": 1,
+    "raftmeta.rejoining": 1,
     "raftmeta.archived": 1,
     "raftmeta.journal": 2,
     "raftmeta.transport": 2,
@@ -61,6 +62,7 @@ FLOORS = {
     "blobd.archive": 4,
     "blobd.collect": 4,
     "blobd.membership": 4,
+    "blobd.rejoin": 4,
     "frontend.flows": 4,
     "frontend.cluster": 4,
     "frontend.serving": 4,
@@ -81,7 +83,8 @@ CLIENT_SIDE = (
     "timetravel",
     "lifecycle",
     "reencoding", "targets",
-    "upkeep", "generations", "backup", "members", "member_client", "archive", "archived",
+    "upkeep", "generations", "rejoining", "backup", "members",
+    "member_client", "archive", "archived",
 )  # fmt: skip
 # `ossctl meta` looks through backups and restores them where no frontend can answer.
 CALLS = {
@@ -106,6 +109,7 @@ VOCABULARY = (
     "raftmeta.lifecycle",
     "raftmeta.expiring",
     "raftmeta.generations",
+    "raftmeta.rejoining",
     "raftmeta.archived",
     "raftmeta.entries",
     "raftmeta.questions",

@@ -14,6 +14,8 @@ def judge_disk(tx: Transaction, command: JudgeDisk) -> Done:
     back = "draining" if drains else "in"
     judged = "lost" if command.is_lost else back
     tx.db.execute("UPDATE disks SET state = ? WHERE disk = ?", (judged, command.disk))
+    # Its owner is back, or is judged so: an older state of it is compared no more.
+    tx.db.execute("DELETE FROM rejoins WHERE disk = ?", (command.disk,))
     tx.forget_disks()
     return Done()
 

@@ -42,6 +42,7 @@ class _Task:
     gen: int
     disk: int
     target: int
+    opened_at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def is_target(tx: Transaction, disk: int) -> bool:
 
 def _open(tx: Transaction, draft: TaskDraft) -> bool:
     stripe = _living(tx, draft.row)
-    task = _Task(0, draft.row, draft.index, draft.gen, draft.disk, draft.target)
+    task = _Task(0, draft.row, draft.index, draft.gen, draft.disk, draft.target, tx.time_ms)
     if stripe is None or _obstacle(tx, stripe, task):
         return False
     known = tx.db.execute(
@@ -144,7 +145,7 @@ def _obstacle(tx: Transaction, stripe: _Stripe, task: _Task) -> str:
         return "The slot is another by now."
     disks = tx.disks()
     target = disks.get(task.target)
-    if target is None or target.state != "in":
+    if target is None or target.state != "in" or not target.holds(task.opened_at_ms):
         return "The target takes no new shards."
     per_node = Counter(
         disks[each.disk].node
@@ -212,7 +213,8 @@ def _forget(tx: Transaction, task: _Task) -> None:
 
 def _find(tx: Transaction, number: int) -> _Task | None:
     row = tx.db.execute(
-        "SELECT task, stripe_row, shard_index, gen, disk, target FROM tasks WHERE task = ?",
+        "SELECT task, stripe_row, shard_index, gen, disk, target, opened_at_ms FROM tasks"
+        " WHERE task = ?",
         (number,),
     ).fetchone()
     return _Task(*row) if row else None

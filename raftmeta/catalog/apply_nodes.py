@@ -53,7 +53,7 @@ def register_node(tx: Transaction, command: RegisterNode) -> NodeRegistered:
         if times_listed[report.uuid] > 1:
             refused[report.uuid.hex()] = "Two data folders carry this disk's uuid: one is a copy."
             continue
-        outcome = _grant(tx, command.node, report)
+        outcome = _grant(tx, command.node, command.url, report)
         if isinstance(outcome, DiskGrant):
             granted.append(outcome)
         else:
@@ -89,6 +89,7 @@ def set_disk_state(tx: Transaction, command: SetDiskState) -> Done:
         " WHEN 'lost' THEN drains ELSE 0 END WHERE disk = ?2",
         (command.state, command.disk),
     )
+    tx.db.execute("DELETE FROM rejoins WHERE disk = ?", (command.disk,))
     tx.forget_disks()
     return Done()
 
@@ -99,8 +100,17 @@ def mark_bad(tx: Transaction, command: MarkBad) -> Done:
 
 
 def mark_good(tx: Transaction, command: MarkGood) -> Done:
-    """A MISSING or BAD slot of exactly (index, gen, disk) becomes GOOD."""
+    """A MISSING or BAD slot of exactly (index, gen, disk) becomes GOOD; none of a disk that is
+    compared: who says so may be another state of it (SAFETY rule 15)."""
+    disk = tx.disks().get(command.disk)
+    if disk is not None and disk.is_compared:
+        return Done()
     return _mark(tx, command.identity, command.disk, _to_good)
+
+
+def to_bad(tx: Transaction, identity: ShardIdentity, disk: int) -> None:
+    """A GOOD slot of exactly (index, gen, disk) becomes BAD."""
+    _mark(tx, identity, disk, _to_bad)
 
 
 def _to_bad(state: SlotState) -> SlotState:
@@ -144,16 +154,16 @@ def _mark(
     return Done()
 
 
-def _grant(tx: Transaction, node: str, report: DiskReport) -> DiskGrant | str:
+def _grant(tx: Transaction, node: str, url: str, report: DiskReport) -> DiskGrant | str:
     """The disk's number and next epoch, or why it stays read-only.
 
     A reported epoch above ours is one the daemon noted before a grant it never saw, or one
     of a catalog restored since: the disk is ahead, not rolled back.
     """
     found = tx.db.execute(
-        "SELECT disk, state, epoch, drains FROM disks WHERE uuid = ?", (report.uuid,)
+        "SELECT disk, state, epoch, drains, sure_from_ms FROM disks WHERE uuid = ?", (report.uuid,)
     ).fetchone()
-    disk, state, epoch, drains = found or (0, "in", 0, 0)
+    disk, state, epoch, drains, sure_from_ms = found or (0, "in", 0, 0, 0)
     if state == "removed":
         return "The disk was removed from the cluster."
     if report.epoch < epoch:
@@ -162,10 +172,21 @@ def _grant(tx: Transaction, node: str, report: DiskReport) -> DiskGrant | str:
     if not disk:
         disk = tx.meta.take("next_disk")
     tx.db.execute(
-        "INSERT OR REPLACE INTO disks (disk, uuid, node, state, epoch, capacity_bytes, drains)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (disk, report.uuid, node, state, new_epoch, report.capacity_bytes, drains),
+        "INSERT OR REPLACE INTO disks (disk, uuid, node, url, state, epoch, capacity_bytes,"
+        " drains, sure_from_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            disk,
+            report.uuid,
+            node,
+            url,
+            state,
+            new_epoch,
+            report.capacity_bytes,
+            drains,
+            sure_from_ms,
+        ),
     )
+    tx.db.execute("DELETE FROM rejoins WHERE disk = ?", (disk,))  # the newest state is back
     return DiskGrant(uuid=report.uuid, disk=disk, epoch=new_epoch)
 
 

@@ -89,7 +89,7 @@ def reencode(tx: Transaction, command: Reencode) -> Reencoded:
     stripes.check_new(tx, draft)
     wish = _take(tx, command.task)
     former = _living(tx, wish.row) if wish else None
-    slots = stripes.settle_slots(tx, draft.slots)
+    slots = stripes.settle_slots(tx, draft)
     why = "The task was closed."
     if wish is not None:
         why = "The stripe is dead." if former is None else _obstacle(tx, wish, former, draft, slots)

@@ -30,6 +30,7 @@ from raftmeta.catalog import (
     apply_profiles,
     apply_prune,
     apply_reencode,
+    apply_rejoin,
     apply_sessions,
     apply_uploads,
 )
@@ -86,6 +87,7 @@ from raftmeta.reencoding import (
     Reencode,
     SetProfile,
 )
+from raftmeta.rejoining import BeginRejoin, CompareSlots, FinishRejoin
 from raftmeta.timetravel import (
     RestoreObject,
 )
@@ -159,6 +161,9 @@ HANDLERS: Mapping[type, Callable[[Transaction, Any], AnyResult]] = MappingProxyT
         JudgeDisk: apply_healing.judge_disk,
         DrainDisk: apply_healing.drain_disk,
         PauseWork: apply_healing.pause_work,
+        BeginRejoin: apply_rejoin.begin_rejoin,
+        CompareSlots: apply_rejoin.compare_slots,
+        FinishRejoin: apply_rejoin.finish_rejoin,
         MarkBad: apply_nodes.mark_bad,
         MarkGood: apply_nodes.mark_good,
         OpenTasks: apply_moves.open_tasks,

@@ -447,6 +447,30 @@ def _add_reencoding(store: "Database") -> None:
     store.executescript(_REENCODING)
 
 
+_REJOINS = """
+ALTER TABLE disks ADD COLUMN url TEXT NOT NULL DEFAULT '';
+UPDATE disks SET url = COALESCE((SELECT n.url FROM nodes n WHERE n.node = disks.node), '');
+ALTER TABLE disks ADD COLUMN sure_from_ms INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE rejoins (
+    disk INTEGER PRIMARY KEY,
+    claim BLOB NOT NULL,
+    node TEXT NOT NULL,
+    url TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    after_row INTEGER NOT NULL,
+    upto_row INTEGER NOT NULL,
+    slot_count INTEGER NOT NULL,
+    begun_at_ms INTEGER NOT NULL
+) STRICT;
+"""
+
+
+def _add_rejoins(store: "Database") -> None:
+    """To whom each disk was granted, and which older states of disks are being compared."""
+    store.executescript(_REJOINS)
+
+
 Step = Callable[["Database"], None]
 STEPS: tuple[Step, ...] = (
     _make_tables,
@@ -462,6 +486,7 @@ STEPS: tuple[Step, ...] = (
     _count_slots_of_disks,
     _add_lifecycle,
     _add_reencoding,
+    _add_rejoins,
 )
 """STEPS[n] takes a file from schema n to n + 1. Replicas take it apart from each other and
 must end with the same rows: no step may read a clock, dice, or anything but the file."""

@@ -42,7 +42,7 @@ def name_stripe(tx: Transaction, draft: StripeDraft) -> int:
     UnderReplicated, InvalidArgument.
     """
     check_new(tx, draft)
-    slots = settle_slots(tx, draft.slots)
+    slots = settle_slots(tx, draft)
     if not healthy(tx, draft.coding, slots):
         raise UnderReplicated()
     twin = _offered_twin(tx, draft.profile, draft.domain, draft.digest, draft.plain_bytes)
@@ -252,13 +252,15 @@ def _check_never_named(tx: Transaction, stripe: StripeId) -> None:
         raise Conflict("A stripe of this id was named before; write it again under a new id.")
 
 
-def settle_slots(tx: Transaction, slots: Sequence[Slot]) -> list[Slot]:
-    """SAFETY rule 9: a slot on a disk that is gone or unknown is missing."""
+def settle_slots(tx: Transaction, draft: StripeDraft) -> list[Slot]:
+    """SAFETY rule 9: a slot on a disk that is gone or unknown is missing; rule 15: and where the
+    disk became an older state of itself after it may have been stored."""
+    born_ms = birth_ms(draft.stripe)
     disks = tx.disks()
     settled = []
-    for slot in slots:
+    for slot in draft.slots:
         disk = disks.get(slot.disk)
-        if slot.state == SlotState.GOOD and (disk is None or not disk.usable):
+        if slot.state == SlotState.GOOD and (disk is None or not disk.holds(born_ms)):
             slot = Slot(slot.index, slot.gen, slot.disk, SlotState.MISSING)
         settled.append(slot)
     return settled

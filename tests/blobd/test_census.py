@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blobd import census as census_module
-from blobd.census import AGAIN_S, Census, CensusSettings, Confirm, _agrees
+from blobd.census import AGAIN_S, Census, CensusSettings, Confirm, agrees
 from blobd.recheck import Rechecker
 from osscore.errors import Conflict, CorruptShard, NoLeader, NotReady, StoreError
 from osscore.model import ShardIdentity, SlotState
@@ -124,10 +124,10 @@ def test_nothing_is_read_that_agrees(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_shard_of_another_size_is_not_the_one_expected():
     shard = identity(1)
     slot = ExpectedSlot(row=1, identity=shard, state=GOOD, crc=7, size_bytes=5)
-    assert _agrees(slot, {shard: (5, 7)})
-    assert not _agrees(slot, {shard: (6, 7)}) and not _agrees(slot, {})
+    assert agrees(slot, {shard: (5, 7)})
+    assert not agrees(slot, {shard: (6, 7)}) and not agrees(slot, {})
     untold = msgspec.structs.replace(slot, size_bytes=-1)  # by a metanode that knows none
-    assert _agrees(untold, {shard: (6, 7)})
+    assert agrees(untold, {shard: (6, 7)})
 
 
 def questions(found: Node, kind: type) -> list[msgspec.Struct]:

@@ -3,6 +3,7 @@ import errno
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -236,5 +237,30 @@ def test_a_removed_disk_is_not_granted_again(tmp_path: Path):
             await first.meta.propose(SetDiskState(disk=first.first.number, state="removed"), Done)
         async with node(tmp_path, rpc=first.rpc, clock=first.clock) as second:
             assert "removed" in second.first.problem and not second.first.writable
+
+    run(story)
+
+
+def test_a_disk_that_is_granted_while_its_owner_is_asked_for_is_not_judged_by_the_answer(
+    tmp_path: Path,
+):
+    """It was readmitted meanwhile, from another daemon that is gone."""
+
+    async def story() -> None:
+        async with node(tmp_path) as found:
+            query, number = found.meta.query, found.first.number
+            found.first.number = 0
+            found.membership._address = replace(ADDRESS, node="blob-2", url="http://blob-2:9201")
+
+            async def late(*given: Any, **named: Any) -> Any:
+                answer = await query(*given, **named)
+                found.first.number = number
+                return answer
+
+            found.meta.query = late  # type: ignore[method-assign]
+            await found.membership.confirm_ownership()
+            assert found.first.writable
+            await found.membership.confirm_ownership()
+            assert "blob-1" in found.first.problem
 
     run(story)

@@ -206,6 +206,55 @@ def test_a_copied_folder_started_beside_its_original_leaves_one_writer(tmp_path:
         assert len(disks_in_catalog(cluster)) == 1
 
 
+def test_a_disk_that_was_rolled_back_is_compared_and_then_takes_writes(tmp_path: Path) -> None:
+    beats = {"OSS_HEARTBEAT_S": "0.2"}
+    with Cluster(tmp_path, environment=beats) as cluster:
+        cluster.form_metanodes(1)
+        daemon = cluster.add_blobd("blob-1")
+        daemon.wait_ready()
+        shard = fresh()
+
+        async def fill(blob: Blob) -> None:
+            (disk,) = await blob.disks()
+            await blob.put(disk.uuid, shard, b"kept")
+
+        async def look(blob: Blob) -> None:
+            async def is_judged() -> bool:
+                try:
+                    return any("older copy" in disk.problem for disk in await blob.disks())
+                except StoreError:
+                    return False  # it is starting
+
+            await eventually(is_judged, what="the disk to be refused")
+            (disk,) = await blob.disks()
+            assert not disk.writable
+            assert await blob.get(disk.uuid, shard) == b"kept"
+            with pytest.raises(DiskRefused):
+                await blob.put(disk.uuid, fresh(), b"new")
+
+        async def wait_readmitted(blob: Blob) -> None:
+            async def is_writable() -> bool:
+                return (await blob.disks())[0].writable
+
+            await eventually(is_writable, what="the disk to be readmitted")
+            (disk,) = await blob.disks()
+            assert not disk.problem
+            assert await blob.get(disk.uuid, shard) == b"kept"
+            await blob.put(disk.uuid, fresh(), b"new")
+
+        with_blob(cluster, daemon, fill)
+        daemon.stop()
+        shutil.copytree(tmp_path / "blob-1", tmp_path / "snapshot")
+        daemon.start()
+        daemon.wait_ready()
+        daemon.stop()
+        shutil.rmtree(tmp_path / "blob-1")
+        shutil.move(tmp_path / "snapshot", tmp_path / "blob-1")
+        daemon.start()
+        with_blob(cluster, daemon, look)
+        with_blob(cluster, daemon, wait_readmitted)
+
+
 def test_without_metadata_it_is_not_ready_and_serves_reads(tmp_path: Path) -> None:
     with Cluster(tmp_path) as cluster:
         cluster.form_metanodes(1)

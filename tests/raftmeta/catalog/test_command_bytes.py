@@ -73,6 +73,7 @@ from raftmeta.reencoding import (
     ReencodeDraft,
     SetProfile,
 )
+from raftmeta.rejoining import BeginRejoin, CompareSlots, FinishRejoin
 from raftmeta.timetravel import (
     RestoreObject,
 )
@@ -239,6 +240,19 @@ COMMANDS: dict[str, AnyCommand] = {
     ),
     "CloseReencodes": CloseReencodes(tasks=(4, 5)),
     "Reencode": Reencode(task=4, draft=DRAFT),
+    "BeginRejoin": BeginRejoin(
+        uuid=UPLOAD, node="blob-1", url="http://b:1", epoch=3, claim=UPLOAD, generation=2
+    ),
+    "CompareSlots": CompareSlots(
+        disk=1,
+        claim=UPLOAD,
+        generation=2,
+        after_row=3,
+        through_row=9,
+        slot_count=4,
+        absent=(IDENTITY,),
+    ),
+    "FinishRejoin": FinishRejoin(disk=1, claim=UPLOAD, generation=2),
     "BeginGeneration": BeginGeneration(generation=2),
     "ConfirmCensus": ConfirmCensus(disk=1, generation=2),
     "AdoptGeneration": AdoptGeneration(generation=2, force=True),

@@ -32,6 +32,7 @@ LATER_TABLES = {
     "members",
     "reencode_jobs",
     "reencode_tasks",
+    "rejoins",
     "removed_versions",
     "revoked_tokens",
     "signing_keys",

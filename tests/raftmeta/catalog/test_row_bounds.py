@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from osscore.model import ObjectAttributes, Profile, Slot, replicas
+from osscore.model import ObjectAttributes, Profile, ShardIdentity, Slot, replicas
 from raftmeta.admission import ROWS_MAX, rows_of
 from raftmeta.catalog.apply_credentials import REVOKED_AT_ONCE, SIGNING_KEYS_MAX
 from raftmeta.catalog.apply_lifecycle import RETIMED_AT_ONCE
@@ -23,6 +23,7 @@ from raftmeta.commands import (
     BeginUpload,
     DeleteObject,
     DeleteVersion,
+    Done,
     HoldManifest,
     PruneVersions,
     PutObject,
@@ -41,11 +42,12 @@ from raftmeta.moving import OpenTasks, TaskDraft, TasksOpened
 from raftmeta.queries import FindObject, Found, ReadTrash, TrashRead
 from raftmeta.reencoding import TASKS_AT_ONCE as REENCODES_AT_ONCE
 from raftmeta.reencoding import OpenReencodes, Reencode, ReencodeDraft
+from raftmeta.rejoining import ABSENT_AT_ONCE, BeginRejoin, CompareSlots
 from raftmeta.timetravel import (
     RestoreObject,
 )
 from tests.raftmeta.catalog import reencoding
-from tests.raftmeta.catalog.harness import GRACE_MS, TWO_ONE, Driver, register_command
+from tests.raftmeta.catalog.harness import GRACE_MS, TWO_ONE, Driver, disk_uuid, register_command
 
 UPLOAD = b"u" * 16
 OF_A_BATCH = 16
@@ -250,9 +252,36 @@ def of_many_reencodes(driver: Driver) -> AnyCommand:
     )
 
 
+def of_a_page_of_absent_shards(driver: Driver) -> AnyCommand:
+    driver.run(register_command(1, epoch=5))
+    generation = driver.catalog.head.generation
+    drafts = [driver.draft(number) for number in range(ABSENT_AT_ONCE)]
+    for number, draft in enumerate(drafts):
+        driver.put(f"k{number}", draft)
+    begun = BeginRejoin(
+        uuid=disk_uuid(1),
+        node="blob-1",
+        url="http://blob-1:9201",
+        epoch=3,
+        claim=UPLOAD,
+        generation=generation,
+    )
+    assert driver.run(begun) == Done()
+    return CompareSlots(
+        disk=1,
+        claim=UPLOAD,
+        generation=generation,
+        after_row=0,
+        through_row=1 << 40,
+        slot_count=len(drafts),
+        absent=tuple(ShardIdentity(draft.stripe, 0, 0) for draft in drafts),
+    )
+
+
 @pytest.mark.parametrize(
     "prepare",
     [
+        of_a_page_of_absent_shards,
         of_a_wide_swap,
         of_many_reencodes,
         of_a_put,

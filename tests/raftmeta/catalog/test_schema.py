@@ -16,7 +16,7 @@ from raftmeta.catalog.catalog import Catalog
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-GOLDEN = "ec1fde86853f21305ccfcdf7e8a608613f4f659246addbafbf5106101747d4af"
+GOLDEN = "761b240e7668d6b71113fcd45c71a31e02bf72a71c9687858ec34b2f3bd02dd3"
 PRAGMAS = {"page_size": 4096, "auto_vacuum": 2, "journal_mode": "wal", "encoding": "UTF-8"}
 
 
