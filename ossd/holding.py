@@ -17,6 +17,10 @@ class Holding:
         self._byte_seconds += held_bytes * (now_s - self._at_s)
         self._at_s = now_s
 
+    def skip_time(self, now_s: float) -> None:
+        """What passed since the last call was not the client's doing."""
+        self._at_s = now_s
+
     def take(self, size_bytes: int) -> None:
         """So many more are held from now on."""
         if self._taken_bytes > REMEMBERED_BYTES:

@@ -51,7 +51,10 @@ class Loan:
         """Called, once, when `is_recalled` becomes true."""
         self.since_s = 0.0
         self.holding = Holding()
-        """Of open bytes: what is closed does not wait for the client."""
+        """Of open bytes: what is closed does not wait for the client. Nor does a body that
+        waits for its turn."""
+        self.place_s: float | None = None
+        """Of a body that was recalled as it waited: it does not lose its place by that."""
 
     @property
     def is_recallable(self) -> bool:
@@ -169,7 +172,9 @@ class Lending:
         self._balance()
         try:
             async with asyncio.timeout(self._wait_s):
-                return await turn.granted
+                is_granted = await turn.granted
+            loan.place_s = None if is_granted else turn.place_s
+            return is_granted
         except TimeoutError as error:
             self._leave(turn)
             raise Overloaded("This process holds as many bodies as it may; try again.") from error
@@ -243,6 +248,8 @@ class Lending:
     def _place_s(self, loan: Loan) -> float:
         now_s = _now_s()
         loan.holding.pass_time(loan.open_bytes, now_s)
+        if loan.place_s is not None:
+            return loan.place_s
         return now_s + min(HANDICAP * loan.holding.mean_s, HANDICAP_S_MAX)
 
     def _leave(self, turn: _Turn) -> None:
@@ -256,6 +263,7 @@ class Lending:
     def _serve(self) -> None:
         while self._waiting and self._fits(self._waiting[0].loan, self._waiting[0].size_bytes):
             turn = self._waiting.pop(0)
+            turn.loan.holding.skip_time(_now_s())
             self._count(turn.loan, turn.size_bytes, 0)
             turn.is_taken = True
             if not turn.granted.done():  # else cancelled just now: `_leave` gives it back
@@ -305,6 +313,7 @@ class Lending:
         self.recalled_count += 1
         for turn in [turn for turn in self._waiting if turn.loan is loan]:
             self._waiting.remove(turn)
+            loan.holding.skip_time(_now_s())
             if not turn.granted.done():
                 turn.granted.set_result(False)
 

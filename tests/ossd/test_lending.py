@@ -200,6 +200,38 @@ async def test_what_waits_for_the_cluster_does_not_count_against_the_client():
         assert loan.holding.mean_s < 0.02
 
 
+async def test_who_waits_for_its_turn_is_not_slow_by_that():
+    lent = lending(recall_after_s=60)
+    with lent.lend() as busy, lent.lend() as loan:
+        await loan.grow(10)
+        await busy.grow(90)
+        task = asyncio.create_task(loan.grow(50))
+        await asyncio.sleep(0.05)
+        busy.give(90)
+        assert await task and loan.holding.mean_s < 0.02
+
+
+async def test_who_is_recalled_as_it_waits_keeps_its_place():
+    """Else it would be the last again each time that happens, and might never have its turn."""
+    lent = lending(recall_after_s=0)
+    with lent.lend() as busy, lent.lend() as first, lent.lend() as second:
+        await busy.grow(60)
+        part = busy.close(60)
+        await first.grow(30)
+        waiting = asyncio.create_task(first.grow(60))
+        await asyncio.sleep(0.05)  # more than its handicap
+        behind = asyncio.create_task(second.grow(60))
+        assert not await waiting and first.is_recalled
+        assert await waits(behind)
+        first.give(30)
+        again = asyncio.create_task(first.grow(60))
+        assert await waits(again) and await waits(behind)
+        part.give()
+        assert await again and await waits(behind)
+        first.give(60)
+        assert await behind
+
+
 async def test_the_slow_are_overtaken_for_a_time_only(monkeypatch):
     monkeypatch.setattr("ossd.lending.HANDICAP_S_MAX", 0.02)
     lent = lending(recall_after_s=60)
