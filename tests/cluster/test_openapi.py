@@ -14,7 +14,7 @@ pytestmark = pytest.mark.cluster
 
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 EXAMPLES = 1
-"""Of each operation, in each phase: the work is the same on a busy machine, which a time would not be."""
+"""Of each operation, in each phase: as much work on a busy machine as on a quiet one."""
 
 
 @pytest.fixture
