@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 SECONDS_MAX = 240
 
 
+@pytest.mark.long
 @pytest.mark.cluster
 def test_what_is_deleted_goes_whoever_dies_or_stands_still_and_nothing_else_does(
     tmp_path: Path,

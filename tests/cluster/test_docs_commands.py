@@ -213,6 +213,7 @@ def put_most_of_a_long_history(store: LocalStore) -> None:
     connection.close()
 
 
+@pytest.mark.long
 def test_the_migration_stops_at_a_failure_and_goes_on_there(empty: Path) -> None:
     names = [(sha256(body).hexdigest(), f'file "{n}".bin') for n, body in enumerate(OLD_FILES)]
     (empty / "files.txt").write_text("".join(f"{h} {name}\n" for h, name in names))

@@ -121,6 +121,7 @@ def all_reached(store: LocalStore) -> None:
     wait_for(reached, what="every daemon to be asked again")
 
 
+@pytest.mark.long
 def test_flipped_bits_are_found_and_repaired_in_their_place(unrepaired: LocalStore) -> None:
     store = unrepaired
     store.ossctl("bucket", "create", "scanned")
@@ -169,6 +170,7 @@ def test_what_a_write_left_out_is_made_good(store: LocalStore) -> None:
     store.remove_for_good("left-out/0")
 
 
+@pytest.mark.long
 def test_more_damage_than_parity_is_told_with_the_names_of_objects(store: LocalStore) -> None:
     body = noise(8 * MIB, seed=620)
     store.ossctl("bucket", "create", "doomed")

@@ -99,6 +99,7 @@ def test_memory_stays_flat_while_large_bodies_stream(store: LocalStore) -> None:
     store.remove_for_good("native/large")
 
 
+@pytest.mark.long
 def test_frontend_killed_during_an_upload_leaves_nothing(store: LocalStore) -> None:
     store.wait_collected()
     connection = http.client.HTTPConnection(store.api, timeout=60)

@@ -172,6 +172,7 @@ def test_every_name_round_trips_by_curl(unharmed: LocalStore, tmp_path: Path) ->
         assert unharmed.get(name) == body
 
 
+@pytest.mark.long
 def test_256_mib_round_trip_by_curl(unharmed: LocalStore, tmp_path: Path) -> None:
     body = noise(256 * MIB, seed=256)
     sent, back = tmp_path / "sent", tmp_path / "back"

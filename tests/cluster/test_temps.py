@@ -127,6 +127,7 @@ def confirm_unheard(door: TempDoor, temp: str) -> None:
         pass
 
 
+@pytest.mark.long
 def test_what_nobody_confirms_expires_and_its_space_comes_back(store: LocalStore) -> None:
     door = TempDoor(store, "blob-4")
     before = sum(path.stat().st_size for path in store.volumes("blob-4"))

@@ -367,7 +367,7 @@ def questions(found: Found) -> list[AnyQuery]:
 # Read whole on purpose: a row a node or disk, the lowest graves, single values, the index
 # that holds nothing but damaged stripes, and what is said beside it.
 SMALL_TABLES = (
-    "SELECT disk, node, state FROM disks",
+    "SELECT d.disk, d.node, d.state, r.disk IS NOT NULL, d.sure_from_ms FROM disks",
     "SELECT manifest FROM graveyard",
     "SELECT family FROM ended_families",
     "SELECT node, url, zone FROM nodes",
