@@ -170,9 +170,11 @@ def test_an_unknown_node_is_answered_with_the_known_ones(tmp_path: Path) -> None
 
 
 def test_a_process_is_known_by_its_id_and_not_by_its_number_alone(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "import time; time.sleep(60)", "--id", "node-1"]
-    process = subprocess.Popen(command, start_new_session=True)
+    code = "import time; print('runs', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code, "--id", "node-1"]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, text=True)
     try:
+        assert process.stdout and process.stdout.readline() == "runs\n"
         assert local_process.is_running(process.pid, "node-1")
         assert not local_process.is_running(process.pid, "node-2")
         assert not local_process.stop(process.pid, "node-2")
@@ -181,6 +183,7 @@ def test_a_process_is_known_by_its_id_and_not_by_its_number_alone(tmp_path: Path
         assert not local_process.is_running(process.pid, "node-1")
     finally:
         process.kill()
+        process.communicate()
 
 
 def test_a_started_daemon_logs_to_its_file(tmp_path: Path) -> None:
