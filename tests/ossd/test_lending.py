@@ -203,11 +203,11 @@ async def test_what_waits_for_the_cluster_does_not_count_against_the_client():
 async def test_who_waits_for_its_turn_is_not_slow_by_that():
     lent = lending(recall_after_s=60)
     with lent.lend() as busy, lent.lend() as loan:
-        await loan.grow(10)
-        await busy.grow(90)
-        task = asyncio.create_task(loan.grow(50))
-        await asyncio.sleep(0.05)
-        busy.give(90)
+        await loan.grow(40)
+        await busy.grow(60)
+        task = asyncio.create_task(loan.grow(10))
+        await asyncio.sleep(0.1)
+        busy.give(60)
         assert await task and loan.holding.mean_s < 0.02
 
 
