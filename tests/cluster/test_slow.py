@@ -1,5 +1,6 @@
 """The short form of `make slow`, and that it notices what it is there to notice."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import pytest
 
 from tests.cluster.local import default_ports_taken, environment
 from tests.slow.__main__ import judge_speed
+from tests.slow.measuring import measuring
+from tests.slow.usual import UsualFailed
 
 ROOT = Path(__file__).parents[2]
 SECONDS_MAX = 240
@@ -26,7 +29,7 @@ def test_slow_clients_end_well_and_stop_nobody(tmp_path: Path) -> None:
     """
     words = ["--count=40", "--bytes-per-s=500000", "--seconds=14", "--long-pause=16"]
     words += ["--large-mib=16", "--fast-mib=4", "--bodies-mib=64"]
-    words += ["--slack-ms=15000", "--small-slack-ms=1000"]
+    words += ["--slack-ms=8000", "--small-slack-ms=1000"]
     with default_ports_taken():
         done = subprocess.run(
             [sys.executable, "-m", "tests.slow", *words],
@@ -42,6 +45,15 @@ def test_slow_clients_end_well_and_stop_nobody(tmp_path: Path) -> None:
     assert report["recalled"] > 0, "nothing was short, so nothing was shown"
     assert report["slow_peak_mib"] <= report["slow_bound_mib"]
     assert not list(tmp_path.glob("raftoss-slow-*"))
+
+
+def test_a_normal_client_that_fails_is_told(tmp_path: Path) -> None:
+    async def measure() -> None:
+        async with measuring(tmp_path / "no-cluster", large=1) as normal:
+            await normal.end()
+
+    with pytest.raises(UsualFailed, match="there is no "):
+        asyncio.run(measure())
 
 
 def test_a_normal_client_that_is_held_up_is_told() -> None:

@@ -19,10 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from cli import local_cluster, local_process
-from cli.api import authorization
 from cli.cluster import bring_up, stop_all
 from cli.connection import local_connection
 from cli.local_cluster import LocalCluster
@@ -32,7 +29,8 @@ from tests.big.room import peak_bytes
 from tests.interruption import Interrupted, ignore_interruptions, interruptible
 from tests.slow import crowd
 from tests.slow.clients import Pace, SlowFailed
-from tests.slow.usual import SMALL_GET, SMALL_PUT, Usual, UsualFailed, one_round, rounds_until
+from tests.slow.measuring import measuring, normal_session
+from tests.slow.usual import SMALL_GET, SMALL_PUT, Usual, UsualFailed
 from tests.slow.ways import Server
 
 MIB = 1 << 20
@@ -75,27 +73,21 @@ class Story:
 
     async def tell(self) -> None:
         """All of it."""
-        headers = authorization(local_connection(self.cluster.folder / "cluster.json"))
-        async with aiohttp.ClientSession(
-            headers={**headers, "Accept-Encoding": "identity"},
-            connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=None),
-        ) as session:
+        connection = local_connection(self.cluster.folder / "cluster.json")
+        async with normal_session(connection) as session:
             api = str(self.cluster.frontends[0]["api"])
             server = Server(session, api, str(self.cluster.blobs[0]["http"]))
-            quiet = Usual()
-            for _ in range(4):
-                await one_round(quiet, session, api, large=self.options.large_mib * MIB)
+            large_bytes = self.options.large_mib * MIB
+            async with measuring(self.cluster.folder, large=large_bytes, rounds=4) as normal:
+                quiet = await normal.end()
             self.figures["idle_peak_mib"] = round(peak_bytes(self._pid) / MIB)
-            await self._slow(server, quiet, session, api)
+            await self._slow(server, quiet)
             await self._fast(server)
             async with session.get(f"{api}/metrics") as answer:
                 self.figures["recalled"] = metric(await answer.text(), "oss_recalled_loans_total")
 
-    async def _slow(
-        self, server: Server, quiet: Usual, session: aiohttp.ClientSession, api: str
-    ) -> None:
-        options, crowded, stop = self.options, Usual(), asyncio.Event()
+    async def _slow(self, server: Server, quiet: Usual) -> None:
+        options = self.options
         pace = Pace(
             bytes_per_s=options.bytes_per_s, upload_s=options.seconds, pause_s=options.seconds
         )
@@ -107,18 +99,11 @@ class Story:
         under_way += crowd.each_kind(server, stored, long_pause)
         _say(f"{len(under_way)} slow clients")
         slow = asyncio.ensure_future(crowd.failures(under_way))
-        measuring = asyncio.ensure_future(
-            rounds_until(stop, crowded, session, api, large=options.large_mib * MIB)
-        )
-        # When the pauses end all go on at full speed: that is no slow client any more.
-        await asyncio.wait(
-            {slow, measuring},
-            timeout=0.9 * options.seconds,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        stop.set()
+        async with measuring(self.cluster.folder, large=options.large_mib * MIB) as normal:
+            # When the pauses end all go on at full speed: that is no slow client any more.
+            await asyncio.wait({slow}, timeout=0.9 * options.seconds)
+            crowded = await normal.end()
         self.violations += await slow
-        await measuring
         self.figures["quiet_ms"], self.figures["crowded_ms"] = (
             quiet.medians_ms(),
             crowded.medians_ms(),

@@ -1,6 +1,5 @@
 """What a client that is not slow sees: speeds and latencies of some rounds."""
 
-import asyncio
 import os
 import statistics
 import time
@@ -51,17 +50,6 @@ async def one_round(usual: Usual, session: aiohttp.ClientSession, api: str, *, l
             if await answer.read() != body:
                 raise UsualFailed(f"{url} gave other bytes")
         usual.note(SMALL_GET, began_s)
-
-
-async def rounds_until(
-    stop: asyncio.Event, usual: Usual, session: aiohttp.ClientSession, api: str, *, large: int
-) -> None:
-    """Round after round, at least one, until `stop`."""
-    while True:
-        await one_round(usual, session, api, large=large)
-        if stop.is_set():
-            return
-        await asyncio.sleep(0.2)
 
 
 async def _large(usual: Usual, session: aiohttp.ClientSession, url: str, size_bytes: int) -> None:
