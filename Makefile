@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PACKAGES := osscore ossd raftmeta blobd frontend cli
 
 .PHONY: help demo test long check unit cluster big slow heal torture torture-proof openapi-fuzz fuzz resume
 .PHONY: members deletes
@@ -15,6 +16,7 @@ $(STAMP): pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools -c .ci/constraints.txt
 	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt -e '.[dev]'
+	$(BIN)/python -m compileall -q $(PACKAGES)
 	touch $@
 
 demo: $(STAMP) ## two versions of FILE (or of a file found here) through three deaths (1 min)
