@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -22,17 +23,12 @@ from frontend.flows.store import FlowSettings, Store
 from frontend.heartbeat import be_heard
 from frontend.internal import internal_routes
 from frontend.meters import FlowMetrics
-from frontend.openapi.document import describe
-from frontend.openapi.process import process_paths
 from frontend.openapi.serving import openapi_routes
-from frontend.openapi.words import Node
 from frontend.readiness import Readiness
-from frontend.rest.described.paths import native_paths
 from frontend.rest.routes import native_routes
 from frontend.runs import Runs
 from frontend.serving.surface import Surface
 from frontend.tickets import Tickets, UploadHandles
-from frontend.tokens.described import SCHEMES, token_paths, token_responses
 from frontend.tokens.routes import token_routes
 from osscore.erasure import best_codec
 from osscore.errors import StoreError
@@ -107,7 +103,7 @@ async def _live(config: FrontendConfig, secrets: ClusterSecrets, stopper: Stoppe
         server = serve(
             [
                 *health_routes(readiness.checks()),
-                *openapi_routes(description(surface.version)),
+                *openapi_routes(partial(_description, surface.version)),
                 *internal_routes(store),
                 *native_routes(surface),
                 *token_routes(surface),
@@ -167,16 +163,11 @@ def _store(config: FrontendConfig, meta: MetaClient, rpc: AioRpc, clock: Clock) 
     )
 
 
-def description(version: str) -> Node:
-    """What `/openapi.json` says of everything that is routed here."""
-    return describe(
-        version,
-        native_paths(),
-        token_paths(),
-        process_paths(),
-        responses=token_responses(),
-        schemes=SCHEMES,
-    )
+def _description(version: str) -> bytes:
+    # A fifth of a frontend's modules, for a page that few ask for.
+    from frontend.description import encoded
+
+    return encoded(version)
 
 
 def _version() -> str:

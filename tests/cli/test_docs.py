@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 import setuptools
 
-from cli.docs import start
+from cli.docs_server import start
 from cli.pages import Pages, load, slug
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from frontend.__main__ import description
+from frontend.description import description
 from frontend.openapi.words import operations_of
 
 _PIECE = re.compile(r"\{(\w+)\}")

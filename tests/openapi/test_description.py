@@ -27,7 +27,7 @@ def all_routes() -> list[Any]:
     surface = cast(Surface, None)  # no handler is made
     return [
         *health_routes({}),
-        *openapi_routes({}),
+        *openapi_routes(bytes),
         *native_routes(surface),
         *token_routes(surface),
     ]

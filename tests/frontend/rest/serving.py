@@ -4,6 +4,7 @@ import asyncio
 import base64
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import aiohttp
 from yarl import URL
 
 from frontend.config import FrontendConfig
+from frontend.description import encoded
 from frontend.openapi.serving import openapi_routes
 from frontend.readiness import Readiness
 from frontend.rest.routes import native_routes
@@ -102,7 +104,7 @@ def run(
         server = serve(
             [
                 *health_routes(readiness.checks()),
-                *openapi_routes(DESCRIPTION.document),
+                *openapi_routes(partial(encoded, "test")),
                 *native_routes(surface),
                 *token_routes(surface),
             ],
