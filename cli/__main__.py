@@ -1,6 +1,5 @@
 """The composition of `ossctl`: which verbs there are."""
 
-import importlib.metadata
 from collections.abc import Callable
 from typing import Annotated
 
@@ -77,7 +76,9 @@ for verb in VERBS:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"raftoss {importlib.metadata.version('raftoss')}")
+        from importlib.metadata import version
+
+        typer.echo(f"raftoss {version('raftoss')}")
         raise typer.Exit
 
 

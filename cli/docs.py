@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from cli.output import console, errors_as_exit_codes
-from cli.pages import Pages, load
 
 STOP_S = 0.2
 
@@ -19,16 +18,17 @@ def docs(
     """Serve the documentation over HTTP until interrupted."""
     with errors_as_exit_codes():
         try:
-            asyncio.run(_serve(load(), host, port))
+            asyncio.run(_serve(host, port))
         except KeyboardInterrupt:
             pass  # the way to end it
 
 
-async def _serve(pages: Pages, host: str, port: int) -> None:
+async def _serve(host: str, port: int) -> None:
     # A server is for this one verb; every other starts sooner without.
     from cli.docs_server import start
+    from cli.pages import load
 
-    server = start(pages, host, port)
+    server = start(load(), host, port)
     shown = f"[{host}]" if ":" in host else host
     console().print(f"documentation at http://{shown}:{server.port}/", markup=False)
     sys.stdout.flush()  # whoever reads a pipe waits for that line
