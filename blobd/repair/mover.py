@@ -122,7 +122,6 @@ class Mover:
     async def _carry_out(self, task: OpenTask, peers: Peers) -> None:
         stripe = task.stripe
         cost_bytes = stripe.shard_bytes * (stripe.coding.data_count + 1)
-        await self._pace.pass_bytes(stripe.shard_bytes)
         await take_spare(self._budget, cost_bytes, self._clock)
         try:
             await self._write(task, peers)
@@ -139,7 +138,7 @@ class Mover:
         store, crc = self._disk.writable_store, stripe.shard_crcs[task.index]
         body = await self._earlier(identity, crc)
         if body is None:
-            pulled = await self._puller.pull(task, peers)
+            pulled = await self._puller.pull(task, peers, self._pace)
             body = pulled.body
             self._count(len(body), pulled.read_bytes, is_copy=pulled.is_copy)
         # Also what an earlier attempt left: durable is what the store says now.

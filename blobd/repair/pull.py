@@ -6,19 +6,30 @@ so themselves (rule 11).
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from blobd.client import BlobClient
+from blobd.repair.pace import Pace
 from blobd.repair.peers import Peers
 from osscore.digests import crc32c
 from osscore.erasure import Codec
-from osscore.errors import CorruptShard, NoSuchNode, NoSuchShard, StoreError, StripeUnreadable
+from osscore.errors import (
+    CorruptShard,
+    InvalidRange,
+    NoSuchNode,
+    NoSuchShard,
+    StoreError,
+    StripeUnreadable,
+)
 from osscore.model import ShardIdentity, Slot, SlotState, Stripe
 from raftmeta.moving import REPAIR, OpenTask
 
 SHARD_DEADLINE_S = 20.0
 HINT_DEADLINE_S = 20.0
+PIECE_BYTES = 512 * 1024
+"""A shard is copied in pieces as the pace lets them pass: all of it in a row keeps two daemons busy
+for some milliseconds a megabyte, and whoever asks them meanwhile waits."""
 _NONE = -1
 
 
@@ -44,19 +55,27 @@ class _Sources:
 
 
 class Puller:
-    """Fetches from other daemons, and from this one, by their addresses alike."""
+    """Fetches from other daemons, and from this one, by their addresses alike.
 
-    def __init__(self, blobs: BlobClient, codec: Callable[[], Codec]) -> None:
+    `piece_bytes`: of what is copied, at a time; a multiple of 64 KiB.
+    """
+
+    def __init__(
+        self, blobs: BlobClient, codec: Callable[[], Codec], *, piece_bytes: int = PIECE_BYTES
+    ) -> None:
         self._blobs = blobs
+        self._piece_bytes = piece_bytes
         self._codec = codec
 
-    async def pull(self, task: OpenTask, peers: Peers) -> Pulled:
-        """The shard of a task. Raises StripeUnreadable if too few shards can be had."""
+    async def pull(self, task: OpenTask, peers: Peers, pace: Pace) -> Pulled:
+        """The shard of a task, whose bytes have passed `pace`. Raises StripeUnreadable if too few
+        shards can be had."""
         sources = _Sources(peers, task.stripe)
         try:
-            copied = await self._copy(task, sources)
+            copied = await self._copy(task, sources, pace)
             if copied is not None:
                 return Pulled(copied, sources.read_bytes, is_copy=True)
+            await pace.pass_bytes(task.stripe.shard_bytes)
             rebuilt = await self._rebuild(task, sources)
             return Pulled(rebuilt, sources.read_bytes, is_copy=False)
         finally:
@@ -73,7 +92,7 @@ class Puller:
             if sources.damaged:
                 await self._hint(sources)
 
-    async def _copy(self, task: OpenTask, sources: _Sources) -> bytes | None:
+    async def _copy(self, task: OpenTask, sources: _Sources, pace: Pace) -> bytes | None:
         """As it lies in its slot, where that is good: a quarter of the reading, or less."""
         slot = task.stripe.slots[task.index]
         peer = sources.peers.of(slot)
@@ -81,7 +100,7 @@ class Puller:
         if task.reason == REPAIR or not may_be_copied:
             return None
         try:
-            return await self._fetch(slot, sources)
+            return await self._noting(slot, sources, self._fetch_in_pieces(slot, sources, pace))
         except StoreError:
             return None  # noted; there is another way
 
@@ -127,8 +146,12 @@ class Puller:
         return good
 
     async def _fetch(self, slot: Slot, sources: _Sources) -> bytes:
+        return await self._noting(slot, sources, self._fetch_whole(slot, sources))
+
+    async def _noting(self, slot: Slot, sources: _Sources, fetch: Awaitable[bytes]) -> bytes:
+        """What `fetch` gives; what it raises is remembered."""
         try:
-            body = await self._fetch_checked(slot, sources)
+            body = await fetch
         except StoreError as error:
             sources.reasons.add(error.message)
             is_damaged = isinstance(error, NoSuchShard | CorruptShard)
@@ -138,19 +161,34 @@ class Puller:
         sources.read_bytes += len(body)
         return body
 
-    async def _fetch_checked(self, slot: Slot, sources: _Sources) -> bytes:
-        peer, stripe = sources.peers.of(slot), sources.stripe
+    async def _fetch_whole(self, slot: Slot, sources: _Sources) -> bytes:
+        body = await self._get(slot, sources, 0, None)
+        return _checked(body, slot, sources.stripe)
+
+    async def _fetch_in_pieces(self, slot: Slot, sources: _Sources, pace: Pace) -> bytes:
+        pieces, size_bytes = [], sources.stripe.shard_bytes
+        for first in range(0, size_bytes, self._piece_bytes):
+            length = min(self._piece_bytes, size_bytes - first)
+            await pace.pass_bytes(length)
+            pieces.append(await self._get(slot, sources, first, length))
+        return await asyncio.to_thread(_joined, pieces, slot, sources.stripe)
+
+    async def _get(self, slot: Slot, sources: _Sources, first: int, length: int | None) -> bytes:
+        peer = sources.peers.of(slot)
         if peer is None:
             raise NoSuchNode(f"Disk {slot.disk} is not known.")
-        body = await self._blobs.get_shard(
-            peer.url,
-            peer.uuid,
-            ShardIdentity(stripe.stripe, slot.index, slot.gen),
-            deadline_s=SHARD_DEADLINE_S,
-        )
-        if crc32c(body) != stripe.shard_crcs[slot.index]:
-            raise CorruptShard("A shard is not the one the catalog knows.")
-        return body
+        identity = ShardIdentity(sources.stripe.stripe, slot.index, slot.gen)
+        try:
+            return await self._blobs.get_shard(
+                peer.url,
+                peer.uuid,
+                identity,
+                first=first,
+                length=length,
+                deadline_s=SHARD_DEADLINE_S,
+            )
+        except InvalidRange as error:
+            raise CorruptShard("A shard is shorter than the catalog knows.") from error
 
     async def _hint(self, sources: _Sources) -> None:
         """Have the owners look. It is a favour: what fails is found by their scrub."""
@@ -165,6 +203,16 @@ class Puller:
             ),
             return_exceptions=True,
         )
+
+
+def _joined(pieces: Sequence[bytes], slot: Slot, stripe: Stripe) -> bytes:
+    return _checked(b"".join(pieces), slot, stripe)
+
+
+def _checked(body: bytes, slot: Slot, stripe: Stripe) -> bytes:
+    if crc32c(body) != stripe.shard_crcs[slot.index]:
+        raise CorruptShard("A shard is not the one the catalog knows.")
+    return body
 
 
 def _unreadable(sources: _Sources, have_count: int) -> StripeUnreadable:

@@ -141,7 +141,7 @@ async def scene(
         budget = ByteBudget(1 << 24, wait_s=0.2)
         mover = Mover(
             it.first,
-            Puller(cast(BlobClient, blobs), lambda: cast(Codec, codec)),
+            Puller(cast(BlobClient, blobs), lambda: cast(Codec, codec), piece_bytes=1 << 16),
             described=Described(it.meta, clock=it.clock),
             meta=it.meta,
             budget=budget,
@@ -231,7 +231,36 @@ def test_a_good_shard_is_copied_from_where_it_lies(tmp_path: Path) -> None:
         task = await it.open_task(1, reason=DRAIN)
         assert await it.mover.step() == 1
         assert await it.held(1, task) == SHARDS[1]
-        assert it.blobs.get_count == 1 and it.mover.moved.copied_shards == 1
+        assert it.blobs.get_count == 2 and it.mover.moved.copied_shards == 1
+
+    told(tmp_path, story)
+
+
+def test_a_shard_is_copied_piece_by_piece_as_the_pace_allows(tmp_path: Path) -> None:
+    """Else a slow pace lets whole shards pass in a burst each."""
+    rate = len(SHARDS[1]) / 40
+
+    async def story(it: Scene) -> None:
+        await it.open_task(1, reason=DRAIN)
+        step = asyncio.create_task(it.mover.step())
+        await until(lambda: it.blobs.get_count == 1, clock=it.node.clock)
+        first_s = it.node.clock.monotonic_s()
+        await until(step.done, clock=it.node.clock)
+        assert it.blobs.windows == [(0, 1 << 16), (1 << 16, len(SHARDS[1]) - (1 << 16))]
+        rest_s = (len(SHARDS[1]) - (1 << 16)) / rate
+        assert it.node.clock.monotonic_s() - first_s >= rest_s - BURST_S
+
+    told(tmp_path, story, bytes_per_s=rate)
+
+
+def test_a_shard_shorter_than_it_should_be_is_rebuilt_and_told(tmp_path: Path) -> None:
+    async def story(it: Scene) -> None:
+        uuid, identity = it.place(1)
+        it.blobs.shards[uuid][identity] = SHARDS[1][: 1 << 16]
+        await it.open_task(1, reason=DRAIN)
+        assert await it.mover.step() == 1
+        assert it.mover.moved.rebuilt_shards == 1
+        assert it.blobs.hints == [(uuid, (1,))]
 
     told(tmp_path, story)
 
