@@ -45,7 +45,7 @@ big: $(STAMP) ## 5 GiB (or SIZE) in and out: each byte the same, no process abov
 slow: $(STAMP) ## 200 clients that are slow or pause, and what others notice of them (5 min)
 	$(BIN)/python -m tests.slow
 
-heal: $(STAMP) ## disks wiped, bytes flipped; grown to six nodes under kills, one drained (5 min)
+heal: $(STAMP) ## disks wiped, bytes flipped; grown to seven nodes under kills, one drained (5 min)
 	$(BIN)/python -m tests.heal $(if $(SEED),--seed=$(SEED))
 	$(BIN)/python -m tests.heal.growth $(if $(SEED),--seed=$(SEED))
 

@@ -1,13 +1,15 @@
-"""`python -m tests.heal.growth`: a store of three nodes grows to six, and one of them is drained.
+"""`python -m tests.heal.growth`: a store of three nodes grows to seven, and one is drained.
 
 Filled at 2+1 on three blob daemons, then three more start. Shards move until all disks are
 equally full, while a normal client measures in pairs of windows, with the moving paused and not,
-and while leaders, sources and targets are killed. At the end one node is drained, which is
-cancelled once, and removed. Prints one JSON report; exits 1 when anything promised did not hold.
+and while leaders, sources and targets are killed. At the end a seventh starts and one of the seven
+is drained while others read and write, which is cancelled once, and removed. Prints one JSON
+report; exits 1 when anything promised did not hold.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -35,6 +37,7 @@ UNEVEN_MAX = 0.05
 SLOWER_MAX = 2.0
 SLACK_MS = 5.0
 """On two shared cores a single p99 of a few milliseconds is noise."""
+LOAD_BYTES = 40_000
 BALANCED_S_MAX = 600.0
 LEFT_BEHIND_S_MAX = 180.0
 ENVIRONMENT = {
@@ -157,6 +160,7 @@ class Growth:
     # --- one node goes --------------------------------------------------------------------------
 
     async def _drained(self) -> None:
+        await _up(self.site.local.folder.parent, 7)
         node = self.site.local.blobs[0]["id"]
         if await self._status("remove", node=node) != 409:
             self.violations.append("a node that holds shards could be removed")
@@ -165,14 +169,14 @@ class Growth:
         await self._post("drain", node=node, cancel="1")
         await self._post("drain", node=node)
         began_s = time.monotonic()
-        reading = asyncio.create_task(self._read_for_ever())
+        load = [asyncio.create_task(each) for each in (self._read_on(), self._write_on())]
 
         async def is_empty() -> bool:
             return not (await self.fill()).get(node, 0)
 
         await eventually(is_empty, what=f"{node} is drained", seconds_max=BALANCED_S_MAX)
-        reading.cancel()
         self.figures["drained_s"] = round(time.monotonic() - began_s, 1)
+        self.violations += await _end_of(load)
         await eventually(
             lambda: self._is_removed(node), what=f"{node} can be removed", seconds_max=60
         )
@@ -180,9 +184,19 @@ class Growth:
     async def _is_removed(self, node: str) -> bool:
         return await self._status("remove", node=node) == 200
 
-    async def _read_for_ever(self) -> None:
+    async def _read_on(self) -> None:
         while True:
             self.violations += await check_all(self.site, self.rng.sample(self.objects, 20))
+
+    async def _write_on(self) -> None:
+        """What was acknowledged is compared at the end with all the rest."""
+        for number in itertools.count():
+            seed = self.options.seed + 1000 * (number + 1)
+            fresh = [Object(f"load/{number}-{n}", LOAD_BYTES, seed + n) for n in range(8)]
+            await store_all(self.site, fresh)
+            self.objects += fresh
+            self.figures["written_while_drained"] = 8 * (number + 1)
+            await asyncio.sleep(0.25)
 
     # --- what must hold ---------------------------------------------------------------------------
 
@@ -223,6 +237,14 @@ class Growth:
         url = f"{self.site.api}/v1/maintenance/{work}"
         async with self.site.session.post(url, params=query) as answer:
             return answer.status
+
+
+async def _end_of(load: list[asyncio.Task[None]]) -> list[str]:
+    """Stop what goes on for ever; complaints about what had ended by itself."""
+    for task in load:
+        task.cancel()
+    outcomes = await asyncio.gather(*load, return_exceptions=True)
+    return [repr(each) for each in outcomes if not isinstance(each, asyncio.CancelledError)]
 
 
 def _p99(found: list[float]) -> float:
