@@ -19,7 +19,6 @@ from osscore.errors import (
     Unavailable,
     from_code,
 )
-from ossd.trust import machines_trust, nobody_trusted
 
 if TYPE_CHECKING:
     import aiohttp
@@ -141,15 +140,12 @@ def authorization(connection: Connection) -> dict[str, str]:
 
 def run(connection: Connection, work: Callable[[Api], Awaitable[T]]) -> T:
     """Run `work` with an Api, from a synchronous command."""
-    with nobody_trusted():
-        import aiohttp
-    is_tls = any(endpoint.lower().startswith("https:") for endpoint in connection.endpoints)
-    trusted = machines_trust() if is_tls else True
 
     async def main() -> T:
+        import aiohttp
+
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
         async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=trusted),
             timeout=timeout,
             auto_decompress=False,
             headers={"Accept-Encoding": "identity", **authorization(connection)},

@@ -16,7 +16,6 @@ from yarl import URL
 from osscore.errors import OutcomeUnknown, PeerUnreachable
 from ossd.disk import Bytes
 from ossd.signing import Signer
-from ossd.trust import machines_trust
 
 # Less than a server's idle time: it is we who close first, else a request may cross the close.
 KEEPALIVE_S = 30.0
@@ -108,11 +107,9 @@ class Exchanges:
         One attempt, on a fresh connection if so told. Raises PeerUnreachable,
         OutcomeUnknown, and whatever the sink raises.
         """
-        target = URL(url, encoded=True)  # signed, sent and verified in the same spelling
         answer = await self._session(fresh).request(
             method,
-            target,
-            ssl=await self._trusted(target),
+            URL(url, encoded=True),  # signed, sent and verified in the same spelling
             data=Body(body) if any(body) else None,
             headers=headers,
             allow_redirects=False,
@@ -125,12 +122,6 @@ class Exchanges:
             return answer.status, answer.headers, b""
         finally:
             answer.release()
-
-    async def _trusted(self, target: URL) -> ssl.SSLContext | bool:
-        if self._ssl_context is None and target.scheme == "https":
-            # aiohttp's own trusts nobody: see `ossd.rpc`.
-            self._ssl_context = await asyncio.to_thread(machines_trust)
-        return self._ssl_context or True
 
     def _session(self, fresh: bool) -> aiohttp.ClientSession:
         # Opened by the first request: it belongs to the loop that runs then.
@@ -146,6 +137,7 @@ class Exchanges:
             limit=0,
             force_close=fresh,
             keepalive_timeout=None if fresh else KEEPALIVE_S,
+            ssl=self._ssl_context or True,
         )
         return aiohttp.ClientSession(
             connector=connector,

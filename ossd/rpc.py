@@ -21,7 +21,6 @@ from ossd import logs
 from ossd.disk import Bytes
 from ossd.envelope import parse_error
 from ossd.signing import Signer
-from ossd.trust import nobody_trusted
 
 if TYPE_CHECKING:
     from ossd.exchange import Sink
@@ -104,8 +103,7 @@ class AioRpc:
     ) -> None:
         # Here: who binds another Rpc does without aiohttp, and a daemon imports it when it
         # starts, not while its first call waits.
-        with nobody_trusted():
-            from ossd.exchange import Exchanges
+        from ossd.exchange import Exchanges
 
         self._exchanges = Exchanges(
             signer=signer, connect_timeout_s=connect_timeout_s, ssl_context=ssl_context

@@ -1,12 +1,8 @@
 """TLS by a switch: the same server and client over an encrypted connection."""
 
-import asyncio
 import datetime
 import ipaddress
-import os
 import ssl
-import sys
-import textwrap
 
 import pytest
 from cryptography import x509
@@ -71,71 +67,4 @@ async def test_large_bodies_cross_tls_both_ways(certificate):
     finally:
         await rpc.close()
         await stranger.close()
-        await server.stop(0)
-
-
-CALLERS = {
-    "a role": """
-        from ossd.rpc import AioRpc
-        rpc = AioRpc(signer=None)
-        async def call():
-            try:
-                return (await rpc.call("GET", url + "/v1/status", deadline_s=10)).body
-            finally:
-                await rpc.close()
-        known = certificates_known()
-        answer = asyncio.run(call())
-        """,
-    "ossctl": """
-        from cli.api import run
-        from cli.connection import Connection
-        async def nothing(api):
-            return certificates_known()
-        known = run(Connection(("http://127.0.0.1:1",), "a", "b"), nothing)
-        async def call(api):
-            async with api.request("GET", "/v1/status") as answer:
-                return await answer.read()
-        answer = run(Connection((url,), "a", "b"), call)
-        """,
-}
-PRELUDE = """
-import asyncio, gc, ssl, sys
-url = sys.argv[1]
-def certificates_known():
-    found = [o for o in gc.get_objects() if isinstance(o, ssl.SSLContext)]
-    return len(found), sum(context.cert_store_stats()["x509"] for context in found)
-"""
-EPILOGUE = "print(known, answer)"
-
-
-class Status(Handler):
-    async def get(self) -> None:
-        await self.reply_body(b"fine")
-
-
-@pytest.mark.parametrize("caller", CALLERS)
-async def test_the_machines_trust_is_read_when_tls_is_spoken_and_not_before(certificate, caller):
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
-    routes = [("/v1/status", Status)]
-    server = serve(routes, settings=settings(), address="127.0.0.1", port=0, ssl_context=context)
-    code = "\n".join([PRELUDE, textwrap.dedent(CALLERS[caller]), EPILOGUE])
-
-    async def run(trusted: str) -> tuple[str, str]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", code, f"https://127.0.0.1:{server.port}"),
-            env={**os.environ, "SSL_CERT_FILE": trusted, "SSL_CERT_DIR": "/nowhere"},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await asyncio.wait_for(process.communicate(), 30)
-        return out.decode(), err.decode()
-
-    try:
-        # aiohttp made its two contexts, and they know no certificate.
-        assert await run(str(certificate / "cert.pem")) == ("(2, 0) b'fine'\n", "")
-        out, err = await run("/nowhere")
-        assert out == ""
-        assert "certificate" in err
-    finally:
         await server.stop(0)
