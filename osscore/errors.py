@@ -187,6 +187,10 @@ class AccessKeyExists(Conflict):
     """An access key of that id exists."""
 
 
+class KeyChanged(Conflict):
+    """The access key is not what it was when its caller was checked; nothing was applied."""
+
+
 class LastAdminKey(Conflict):
     """This is the last access key that may everything and never expires; make another first."""
 

@@ -4,6 +4,8 @@ Each check asks the catalog, linearizably: once a key is revoked, narrowed or ro
 system token replaced, and that was acknowledged, nobody gets past with the old one anywhere.
 The question is small: while no key has changed since this process learnt one (`keys_epoch`),
 the answer is "unchanged", and questions of many requests travel together (`MetaClient`).
+A write need not ask: what is remembered of its key (`Access.recall`) becomes a condition of its
+command (`IfKeyUnchanged`).
 """
 
 import hmac
@@ -102,6 +104,19 @@ class Began:
         return grant.created_at_ms <= self.at_ms
 
 
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A caller who was checked, by a key as it was at `changed_at_ms` of catalog time.
+
+    `changed_at_ms` 0: a metanode told of it that does not know `IfKeyUnchanged`.
+    `is_former_secret`: by the secret before the last rotation, whose overlap is not over.
+    """
+
+    grant: Grant
+    changed_at_ms: int
+    is_former_secret: bool
+
+
 class Vault:
     """Seals and opens what the catalog keeps secret, under its key. Use from one event loop."""
 
@@ -142,6 +157,7 @@ class _Known:
     secret: bytes = field(repr=False)
     previous: bytes = field(repr=False)
     previous_until_ms: int
+    changed_at_ms: int
 
 
 class Access:
@@ -167,7 +183,22 @@ class Access:
 
     async def grant(self, credentials: Credentials) -> Grant:
         """Check a secret. Raises Unauthenticated, or Unavailable if nobody can tell."""
-        known = await self._find(credentials.access_key)
+        return (await self.prove(credentials)).grant
+
+    async def prove(self, credentials: Credentials) -> Proof:
+        """Like `grant`, with what a command needs to hold only while that is so."""
+        return self._check(await self._find(credentials.access_key), credentials)
+
+    def recall(self, credentials: Credentials) -> Proof | None:
+        """Check a secret by what is remembered of its key, which may be out of date: good only
+        as the condition of a command. None: `prove` has to ask."""
+        try:
+            proof = self._check(self._known.get(credentials.access_key), credentials)
+        except Unauthenticated:
+            return None  # it may be what it lacks that has changed
+        return proof if proof.changed_at_ms else None
+
+    def _check(self, known: _Known | None, credentials: Credentials) -> Proof:
         # An unknown key costs the same comparisons, so that time does not tell it apart.
         secret, previous = (known.secret, known.previous) if known else (_NO_SECRET, b"")
         is_current = hmac.compare_digest(credentials.secret, secret)
@@ -178,7 +209,7 @@ class Access:
             raise Unauthenticated("This secret of the access key was replaced by a newer one.")
         if 0 < known.grant.expires_at_ms <= self.now_ms():
             raise Unauthenticated("The access key has expired.")
-        return known.grant
+        return Proof(known.grant, known.changed_at_ms, is_former_secret=not is_current)
 
     async def find(self, access_key: str) -> Grant | None:
         """What a key may now, without its secret; None: there is none, or it does not work.
@@ -238,6 +269,7 @@ class Access:
             secret=await self.vault.open(found.secret_sealed),
             previous=previous,
             previous_until_ms=found.previous_until_ms,
+            changed_at_ms=found.changed_at_ms,
         )
 
 

@@ -44,6 +44,7 @@ from raftmeta.commands import (
 )
 from raftmeta.credentials import (
     ChangeAccessKey,
+    IfKeyUnchanged,
     NoteAudit,
     RevokeAccessKey,
     RevokeTokens,
@@ -131,6 +132,8 @@ ADMITTED_WHEN_LOW = (
 
 def rows_of(command: AnyCommand) -> int:
     """Upper bound on the rows that applying this writes."""
+    if isinstance(command, IfKeyUnchanged):
+        return rows_of(command.command)
     if isinstance(command, PutObject) and isinstance(command.body, StripesBody):
         return _ROWS_BASE + _rows_of_stripes(command.body.stripes) + _rows_of_releases(command)
     if isinstance(command, LinkChunks):
@@ -186,6 +189,8 @@ def _rows_of_stripes(drafts: tuple[StripeDraft, ...]) -> int:
 
 def refusal(command: AnyCommand, *, admits_writes: bool) -> StoreError | None:
     """Why this command may not enter the log now; None: it may."""
+    if isinstance(command, IfKeyUnchanged):
+        return refusal(command.command, admits_writes=admits_writes)
     if isinstance(command, SetMembers):
         return InvalidArgument("Members are changed by a change of one, not by this command.")
     if rows_of(command) > ROWS_MAX:

@@ -5,7 +5,14 @@ Commands and queries like all others (`raftmeta.commands`, `raftmeta.queries`).
 
 import msgspec
 
-from raftmeta.commands import Command
+from raftmeta.commands import (
+    Command,
+    CreateBucket,
+    DeleteObject,
+    DeleteVersion,
+    PutObject,
+    Undelete,
+)
 from raftmeta.queries import Answer, Query
 
 TOKEN_LIFE_MS_MAX = 30 * 86_400_000
@@ -59,6 +66,25 @@ class RevokeAccessKey(Command, frozen=True, kw_only=True):
     """Remove an access key. Refused NoSuchAccessKey, LastAdminKey."""
 
     access_key: str
+
+
+KeyedCommand = PutObject | DeleteObject | DeleteVersion | Undelete | CreateBucket
+"""What a request by an access key ends in, where the key is judged with it."""
+
+
+class IfKeyUnchanged(Command, frozen=True, kw_only=True):
+    """Apply `command` if the access key that asks for it is now what it was when its caller was
+    checked, and works: it has not changed since `changed_at_ms`, nor expired. Answers as `command`.
+
+    `is_former_secret`: the caller proved to know the secret before the last rotation, so its
+    overlap must not be over. Refused KeyChanged, which leaves no row of the audit: whoever
+    proposed this checks the caller again, and says what the catalog answers to that.
+    """
+
+    access_key: str
+    changed_at_ms: int
+    is_former_secret: bool = False
+    command: KeyedCommand
 
 
 class SetSystemToken(Command, frozen=True, kw_only=True):
@@ -121,7 +147,8 @@ class FindAccessKey(Query, frozen=True, kw_only=True):
 class AccessKeyFound(Answer, frozen=True, kw_only=True):
     """A key that works. `previous_sealed`: the secret before the last rotation, valid while
     catalog time is below `previous_until_ms`; empty: none. `created_at_ms` tells a key from
-    a later one of the same id."""
+    a later one of the same id, `changed_at_ms` (catalog time) from what it was before: see
+    IfKeyUnchanged, which a metanode that does not say it (0) would not understand."""
 
     access_key: str
     secret_sealed: bytes
@@ -132,6 +159,7 @@ class AccessKeyFound(Answer, frozen=True, kw_only=True):
     previous_sealed: bytes = b""
     previous_until_ms: int = 0
     created_at_ms: int = 0
+    changed_at_ms: int = 0
 
 
 class KeysUnchanged(Answer, frozen=True, kw_only=True):

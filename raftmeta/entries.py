@@ -41,6 +41,7 @@ from raftmeta.commands import (
 from raftmeta.credentials import (
     AuditNote,
     ChangeAccessKey,
+    IfKeyUnchanged,
     NoteAudit,
     PutAccessKey,
     RevokeAccessKey,
@@ -123,6 +124,7 @@ AnyCommand = (
     | RotateSigningKey
     | RevokeTokens
     | NoteAudit
+    | IfKeyUnchanged
     | SetProfile
     | CancelReencode
     | FinishReencode

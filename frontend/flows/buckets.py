@@ -1,6 +1,6 @@
 """Buckets: made, removed, listed, and what profile one asks for."""
 
-from frontend.flows.store import Store
+from frontend.flows.store import Proposer, Store
 from osscore.errors import BucketAlreadyExists, NoSuchBucket
 from osscore.model import Profile
 from osscore.placement import default_profile
@@ -22,10 +22,11 @@ async def create_bucket(
     store.profiles.pop(bucket, None)
 
 
-async def ensure_bucket(store: Store, bucket: str) -> None:
+async def ensure_bucket(store: Store, bucket: str, *, proposer: Proposer | None = None) -> None:
     """Make a bucket unless it exists."""
     try:
-        await create_bucket(store, bucket, None)
+        await (proposer or store.meta).propose(CreateBucket(bucket=bucket), Done)
+        store.profiles.pop(bucket, None)
     except BucketAlreadyExists:
         pass  # somebody was faster, which is as good
 
@@ -47,20 +48,29 @@ async def list_buckets(store: Store) -> tuple[BucketInfo, ...]:
 
 
 async def write_profile(
-    store: Store, bucket: str, asked: Profile | None, *, creates_bucket: bool
+    store: Store,
+    bucket: str,
+    asked: Profile | None,
+    *,
+    creates_bucket: bool,
+    proposer: Proposer | None = None,
 ) -> Profile:
     """The profile of a write: the request's, else the bucket's, else the default now.
 
-    Raises NoSuchBucket unless `creates_bucket`: then it is made.
+    Raises NoSuchBucket unless `creates_bucket`: then it is made, by `proposer`.
     """
-    of_bucket = await _bucket_profile(store, bucket, creates_bucket=creates_bucket)
+    of_bucket = await _bucket_profile(
+        store, bucket, creates_bucket=creates_bucket, proposer=proposer
+    )
     # By the nodes that exist, dead or alive: an outage must not thin out what is written
     # during it; placement copes with the dead.
     state = await store.cluster.current()
     return asked or of_bucket or default_profile(state.node_count)
 
 
-async def _bucket_profile(store: Store, bucket: str, *, creates_bucket: bool) -> Profile | None:
+async def _bucket_profile(
+    store: Store, bucket: str, *, creates_bucket: bool, proposer: Proposer | None
+) -> Profile | None:
     # A few seconds of the former profile are harmless: every stripe records its own, and what
     # encodes a bucket anew does not end before all frontends know (raftmeta.stewards.rewalk).
     now_s = store.clock.monotonic_s()
@@ -72,7 +82,7 @@ async def _bucket_profile(store: Store, bucket: str, *, creates_bucket: bool) ->
     except NoSuchBucket:
         if not creates_bucket:
             raise
-        await ensure_bucket(store, bucket)
+        await ensure_bucket(store, bucket, proposer=proposer)
         profile = None
     if len(store.profiles) >= _PROFILES_MAX:
         store.profiles.clear()

@@ -224,7 +224,7 @@ async def remove_file(store: Store, sha256: bytes, *, audit: AuditNote | None = 
             try:
                 ref = ObjectRef(bucket=BUCKET, key=key, number=number)
                 note = None if removed_count else audit
-                await delete_object(store, ref, Conditions(), audit=note)
+                await delete_object(store.meta, ref, Conditions(), audit=note)
             except NotFound:
                 continue  # another request removes it as well
             removed_count += 1

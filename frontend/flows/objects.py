@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from frontend.flows.store import Store
+from frontend.flows.store import Proposer, Store
 from osscore.errors import NoSuchKey, NoSuchVersion, NotFound, PreconditionFailed
 from raftmeta.commands import (
     Conditions,
@@ -81,7 +81,7 @@ async def check_conditions(store: Store, bucket: str, key: str, conditions: Cond
 
 
 async def delete_object(
-    store: Store, ref: ObjectRef, conditions: Conditions, *, audit: AuditNote | None = None
+    proposer: Proposer, ref: ObjectRef, conditions: Conditions, *, audit: AuditNote | None = None
 ) -> ObjectDeleted:
     """Hide the object behind a marker, or remove the version named, for good.
 
@@ -92,9 +92,9 @@ async def delete_object(
         command = DeleteVersion(
             bucket=ref.bucket, key=ref.key, number=ref.number or 0, version_id=ref.version_id
         )
-        return await store.meta.propose(command, ObjectDeleted, audit=audit)
+        return await proposer.propose(command, ObjectDeleted, audit=audit)
     hide = DeleteObject(bucket=ref.bucket, key=ref.key, conditions=conditions)
-    return await store.meta.propose(hide, ObjectDeleted, audit=audit)
+    return await proposer.propose(hide, ObjectDeleted, audit=audit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +106,19 @@ class Undeleted:
     was_deleted: bool
 
 
-async def undelete_object(store: Store, ref: ObjectRef) -> Undeleted:
+async def undelete_object(store: Store, proposer: Proposer, ref: ObjectRef) -> Undeleted:
     """Remove the markers on top; none: no change. Raises NoSuchKey where no version is left."""
     try:
         current = (await find_object(store, ref, head_only=True)).version
     except NoSuchKey:
-        revealed = await _reveal(store, ref)
+        revealed = await _reveal(proposer, ref)
         return Undeleted(revealed.number, revealed.version_id, was_deleted=True)
     return Undeleted(current.number, current.version_id, was_deleted=False)
 
 
-async def _reveal(store: Store, ref: ObjectRef) -> ObjectDeleted:
+async def _reveal(proposer: Proposer, ref: ObjectRef) -> ObjectDeleted:
     for _ in range(_UNDELETES_MAX):
-        revealed = await store.meta.propose(Undelete(bucket=ref.bucket, key=ref.key), ObjectDeleted)
+        revealed = await proposer.propose(Undelete(bucket=ref.bucket, key=ref.key), ObjectDeleted)
         if not revealed.is_marker:  # one command removes a bounded number of markers
             return revealed
     raise NoSuchKey("Under very many delete markers no version was found.")

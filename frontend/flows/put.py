@@ -11,7 +11,7 @@ from frontend.flows.hashing import BodyHash
 from frontend.flows.long_body import LongBody, PlainStripe
 from frontend.flows.objects import check_conditions
 from frontend.flows.staging import is_rewritable
-from frontend.flows.store import Store
+from frontend.flows.store import Proposer, Store
 from frontend.flows.stripe_write import WRITES_MAX, write_stripe
 from osscore.errors import (
     BadDigest,
@@ -43,6 +43,7 @@ class PutRequest:
     """What a dialect asks for. `sha256`: what the body must hash to, if the caller said.
 
     `finishes`: the upload that ends with this version (see PutObject), whose bytes these are.
+    `proposer`: takes the commands that others would notice; None: they need nobody's right.
     """
 
     bucket: str
@@ -55,6 +56,7 @@ class PutRequest:
     conditions: Conditions = field(default_factory=Conditions)
     creates_bucket: bool = False
     finishes: bytes = b""
+    proposer: Proposer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,7 @@ class _Put:
     ) -> None:
         self._store = store
         self._request = request
+        self._proposer = request.proposer or store.meta
         self._loan = loan
         self._cutter = Cutter(
             body,
@@ -119,7 +122,11 @@ class _Put:
             self._check_complete(digest)
             return await self._commit(InlineBody(data=bytes(kept[0])), digest)
         profile = await write_profile(
-            store, request.bucket, request.profile, creates_bucket=request.creates_bucket
+            store,
+            request.bucket,
+            request.profile,
+            creates_bucket=request.creates_bucket,
+            proposer=self._proposer,
         )
         if is_long:
             return await self._long(profile, [self._stripe(kept.pop())])
@@ -232,12 +239,12 @@ class _Put:
             finishes=request.finishes,
         )
         try:
-            put = await self._store.meta.propose(command, ObjectPut)
+            put = await self._proposer.propose(command, ObjectPut)
         except NoSuchBucket:
             if not request.creates_bucket:
                 raise
-            await ensure_bucket(self._store, request.bucket)
-            put = await self._store.meta.propose(command, ObjectPut)
+            await ensure_bucket(self._store, request.bucket, proposer=self._proposer)
+            put = await self._proposer.propose(command, ObjectPut)
         return StoredObject(
             number=put.number,
             version_id=put.version_id,

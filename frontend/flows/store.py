@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from blobd.client import BlobClient
 from frontend.cluster import ClusterView
@@ -20,7 +20,9 @@ from ossd.budget import ByteBudget
 from ossd.clock import Clock, RandomBytes
 from ossd.lending import Lending
 from raftmeta.client import MetaClient
+from raftmeta.credentials import AuditNote, KeyedCommand
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 OFF_LOOP_BYTES = 64 * 1024
@@ -40,6 +42,15 @@ def stripe_cost_bytes(plain_bytes: int) -> int:
 def stripe_work_bytes(plain_bytes: int) -> int:
     """The part of it that comes on top of the stripe's own bytes."""
     return stripe_cost_bytes(plain_bytes) - plain_bytes
+
+
+class Proposer(Protocol):
+    """Takes commands to the catalog: the MetaClient, or whoever adds conditions to them."""
+
+    async def propose(
+        self, command: KeyedCommand, result: type[R], *, audit: AuditNote | None = None
+    ) -> R:
+        """See MetaClient.propose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ INTERNAL: Final = frozenset(
     {
         "StoreError", "RequestError", "NotLeader", "ShardConflict", "StaleOrder", "AlreadyFormed",
         "DiskRefused", "NoSuchShard", "CommandTooLarge", "SessionExpired", "UnderReplicated",
-        "StaleStripe", "UploadOutOfOrder", "NoSuchStripe",
+        "StaleStripe", "UploadOutOfOrder", "NoSuchStripe", "KeyChanged",
     }
 )  # fmt: skip
 """Codes that only other processes of the cluster meet, or that stand for their family."""

@@ -8,6 +8,7 @@ import msgspec
 
 from frontend.flows.put import StoredObject
 from frontend.flows.store import Store
+from frontend.permits import Permit
 from frontend.serving import query
 from frontend.serving.auditing import audit_note
 from frontend.serving.etags import http_date
@@ -55,6 +56,18 @@ class NativeHandler(StreamHandler):
         grant = await self.authenticate()
         grant.require(scope, bucket, key)
         return grant
+
+    async def permit(self, scope: str, bucket: str, key: str, *, asks: bool) -> Permit:
+        """The right to write that object, which its commands prove; see Permit.begin. Raises as
+        `allow` does."""
+        permit = Permit(
+            self.surface.access,
+            self.store.meta,
+            parse_authorization(self.request.headers.get("Authorization")),
+            lambda grant: grant.require(scope, bucket, key),
+        )
+        await permit.begin(asks=asks)
+        return permit
 
     async def allow_beside(
         self, work: Coroutine[Any, Any, T], scope: str, bucket: str, key: str

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from frontend.flows.objects import ObjectRef, delete_object, find_object, undelete_object
 from frontend.flows.put import PutRequest, StoredObject, put_object
 from frontend.flows.resume import begin_or_copy
+from frontend.permits import Permit
 from frontend.rest.handler import NativeHandler
 from frontend.serving import query
 from frontend.serving.etags import write_conditions
@@ -20,6 +21,8 @@ from raftmeta.commands import ObjectDeleted, UploadPlan
 
 _SIZE_HEADERS = ("Size", "Upload-Length")
 _OF_UPLOADS = (*_SIZE_HEADERS, "Digest", "Content-Digest", "Repr-Digest")
+UNASKED_BYTES_MAX = 1024 * 1024
+"""So large a body is taken in before the catalog has said that its key still works."""
 log = logging.getLogger(__name__)
 _SIZE_DIGITS_MAX = 18
 
@@ -30,7 +33,13 @@ class ObjectHandler(NativeHandler):
     async def put(self) -> None:
         """Store the body as a new version."""
         bucket, key = self._name()
-        await self.allow(UPLOAD, bucket, key)
+        size_bytes = self.declared_bytes
+        # Whoever may not must not send much first.
+        is_large = size_bytes is None or size_bytes > UNASKED_BYTES_MAX
+        permit = await self.permit(UPLOAD, bucket, key, asks=is_large)
+        self.reply_stored(await permit.judge(self._put(permit, bucket, key)))
+
+    async def _put(self, permit: Permit, bucket: str, key: str) -> StoredObject:
         headers = self.request.headers
         request = PutRequest(
             bucket=bucket,
@@ -42,8 +51,9 @@ class ObjectHandler(NativeHandler):
             sha256=declared_sha256(headers),
             conditions=write_conditions(headers),
             creates_bucket=bucket == paths.DEFAULT_BUCKET,
+            proposer=permit,
         )
-        self.reply_stored(await put_object(self.store, request, self.body_stream))
+        return await put_object(self.store, request, self.body_stream)
 
     async def get(self) -> None:
         """The bytes, or a range of them; HEAD: the same headers."""
@@ -58,15 +68,18 @@ class ObjectHandler(NativeHandler):
     async def delete(self) -> None:
         """Hide the object behind a marker, or remove the version named for good."""
         ref = self._ref()
-        grant = await self.allow(DELETE, ref.bucket, ref.key)
-        deleted = await delete_object(self.store, ref, write_conditions(self.request.headers))
+        permit = await self.permit(DELETE, ref.bucket, ref.key, asks=False)
+        deleted = await permit.judge(self._delete(permit, ref))
         if ref.names_version:  # no row of the audit: docs/adr/0014-what-the-audit-records.md
-            log.info("version_removed", extra=_removed(grant, ref, deleted))
+            log.info("version_removed", extra=_removed(permit.grant, ref, deleted))
         self.set_header("X-Version", deleted.number)
         self.set_header("X-Version-Id", deleted.version_id)
         if deleted.is_marker:
             self.set_header("X-Delete-Marker", "true")
         self.set_status(204)
+
+    async def _delete(self, permit: Permit, ref: ObjectRef) -> ObjectDeleted:
+        return await delete_object(permit, ref, write_conditions(self.request.headers))
 
     async def post(self) -> None:
         """Begin a resumable upload; `?undelete=1`: bring back the version under the markers."""
@@ -114,12 +127,12 @@ class ObjectHandler(NativeHandler):
 
     async def _undelete(self) -> None:
         ref = self._ref()
-        await self.allow(UPLOAD, ref.bucket, ref.key)
+        permit = await self.permit(UPLOAD, ref.bucket, ref.key, asks=True)
         if ref.number is not None or ref.version_id:
             raise InvalidArgument("undelete reveals the version under the markers: name none.")
         if any(name in self.request.headers for name in _OF_UPLOADS):
             raise InvalidArgument("undelete begins no upload: it takes no Digest and no Size.")
-        revealed = await undelete_object(self.store, ref)
+        revealed = await undelete_object(self.store, permit, ref)
         self.set_header("X-Version", revealed.number)
         self.set_header("X-Version-Id", revealed.version_id)
         self.reply_json(

@@ -23,6 +23,7 @@ from raftmeta.commands import Done
 from raftmeta.credentials import (
     TOKEN_LIFE_MS_MAX,
     ChangeAccessKey,
+    IfKeyUnchanged,
     PutAccessKey,
     RevokeAccessKey,
     RevokeTokens,
@@ -140,6 +141,25 @@ def revoke_access_key(tx: Transaction, command: RevokeAccessKey) -> Done:
     tx.meta.add("total_access_keys", -1)
     _refuse_lockout(tx, was_admin=was_admin)
     return _keys_changed(tx)
+
+
+def is_key_unchanged(tx: Transaction, asked: IfKeyUnchanged) -> bool:
+    """Whether the key is what `asked` says, and works, as of the command that is being applied.
+
+    Catalog time never stands still, and nobody reads a catalog in the middle of a batch: so a
+    key that was read with this `changed_at_ms` and still has it is the same in every column.
+    """
+    found = tx.db.execute(
+        "SELECT changed_at_ms, expires_at_ms, previous_until_ms FROM access_keys"
+        " WHERE access_key = ? AND disabled = 0",
+        (asked.access_key,),
+    ).fetchone()
+    if found is None:
+        return False
+    changed_at_ms, expires_at_ms, previous_until_ms = found
+    if changed_at_ms != asked.changed_at_ms or 0 < expires_at_ms <= tx.time_ms:
+        return False
+    return not asked.is_former_secret or previous_until_ms > tx.time_ms
 
 
 def set_system_token(tx: Transaction, command: SetSystemToken) -> Done:

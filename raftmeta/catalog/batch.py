@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from osscore.errors import CorruptCatalog, InvalidArgument, RequestError, Unavailable
+from osscore.errors import CorruptCatalog, InvalidArgument, KeyChanged, RequestError, Unavailable
 from raftmeta.catalog import (
     apply_audit,
     apply_buckets,
@@ -65,6 +65,7 @@ from raftmeta.commands import (
 )
 from raftmeta.credentials import (
     ChangeAccessKey,
+    IfKeyUnchanged,
     NoteAudit,
     PutAccessKey,
     RevokeAccessKey,
@@ -225,7 +226,13 @@ def _apply_entry(tx: Transaction, entry: Entry) -> AnyResult:
 
 def _run_audited(tx: Transaction, entry: Entry) -> AnyResult:
     """Run the entry's command; its audit row stays even where the command is refused."""
-    result = _run(tx, entry.command)
+    command = entry.command
+    if isinstance(command, IfKeyUnchanged):
+        if not apply_credentials.is_key_unchanged(tx, command):
+            # Not even audited: whoever may not is refused before anything is tried.
+            return apply_sessions.refused(KeyChanged())
+        command = command.command
+    result = _run(tx, command)
     if entry.audit is not None:
         apply_audit.record(tx, entry.audit, result)
     return result

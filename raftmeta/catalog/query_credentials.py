@@ -36,13 +36,13 @@ def find_access_key(reading: Reading, query: FindAccessKey) -> AccessKeyFound | 
         return KeysUnchanged()
     found = reading.db.execute(
         "SELECT secret_sealed, scopes, buckets, prefixes, expires_at_ms, previous_sealed,"
-        " previous_until_ms, created_at_ms FROM access_keys"
+        " previous_until_ms, created_at_ms, changed_at_ms FROM access_keys"
         " WHERE access_key = ? AND disabled = 0",
         (query.access_key,),
     ).fetchone()
     if found is None or 0 < found[4] <= reading.number("catalog_time_ms"):
         raise NoSuchAccessKey()
-    sealed, scopes, buckets, prefixes, expires_at_ms, previous, until_ms, created_at_ms = found
+    sealed, scopes, buckets, prefixes, expires_at_ms, previous, until_ms, *times = found
     is_over = until_ms <= reading.number("catalog_time_ms")
     return AccessKeyFound(
         access_key=query.access_key,
@@ -53,7 +53,8 @@ def find_access_key(reading: Reading, query: FindAccessKey) -> AccessKeyFound | 
         expires_at_ms=expires_at_ms,
         previous_sealed=b"" if is_over else previous,
         previous_until_ms=0 if is_over else until_ms,
-        created_at_ms=created_at_ms,
+        created_at_ms=times[0],
+        changed_at_ms=times[1],
     )
 
 

@@ -20,7 +20,7 @@ from ossd.envelope import error_body
 from ossd.rpc import Reply
 from raftmeta.catalog.catalog import Catalog
 from raftmeta.catalog.soft import SoftState
-from raftmeta.commands import Command, Done, FormCluster
+from raftmeta.commands import Command, Done, FormCluster, OpenSession
 from raftmeta.entries import Batch, Entry
 from raftmeta.wire import (
     FRONTEND_HEARTBEAT,
@@ -50,6 +50,7 @@ class CatalogRpc:
         self.order: tuple[int, int] | None = None
         self.soft = SoftState()
         self._clock = clock
+        self._session = self._seq = 0
         if not self.catalog.applied_index:
             self.apply(
                 FormCluster(
@@ -64,6 +65,16 @@ class CatalogRpc:
     def apply(self, *commands: Command) -> list[Any]:
         """Apply commands outside of any session; answers their results."""
         return self._apply(tuple(Entry(session=0, seq=0, command=each) for each in commands))
+
+    def do(self, *commands: Command) -> list[Any]:
+        """Apply commands one by one as some other client; answers their results."""
+        if not self._session:
+            self._session = self.apply(OpenSession())[0].session
+        results = []
+        for command in commands:
+            self._seq += 1
+            results += self._apply((Entry(self._session, self._seq, command),))
+        return results
 
     async def call(
         self,

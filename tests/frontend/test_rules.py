@@ -100,7 +100,7 @@ def test_rule_4_a_long_get_survives_the_removal_of_its_version(tmp_path: Path) -
                 if (
                     len(got) == 3 * STRIPE_PIECES // 2
                 ):  # the third stripe has been begun, and the hold taken
-                    await delete_object(world.store, ref, Conditions())
+                    await delete_object(world.meta, ref, Conditions())
                     for _ in range(3):
                         await world.meta.propose(Collect(grace_ms=0), Collected)
                     counted = await count(world)
@@ -276,7 +276,7 @@ def test_rule_11_nothing_is_written_back_for_a_stripe_that_is_gone(tmp_path: Pat
         found = await find_object(world.store, ref)
         lost = data_shard(world)
         world.blobs.remove(lost)
-        await delete_object(world.store, ref, Conditions())
+        await delete_object(world.meta, ref, Conditions())
         got = [bytes(p) async for p in read_object(world.store, found, 0, len(body) - 1)]
         assert b"".join(got) == body
         await world.store.close()

@@ -265,7 +265,7 @@ def test_a_stripe_that_goes_while_it_is_looked_at_is_no_damage(
         async def look_late(*arguments: Any) -> Any:
             world.blobs.remove(lost)
             ref = ObjectRef(bucket=BUCKET, key="k", number=1)
-            await delete_object(world.store, ref, Conditions())
+            await delete_object(world.meta, ref, Conditions())
             return await look(*arguments)
 
         monkeypatch.setattr(scan, "_look", look_late)

@@ -50,6 +50,7 @@ from raftmeta.commands import (
 from raftmeta.credentials import (
     AuditNote,
     ChangeAccessKey,
+    IfKeyUnchanged,
     NoteAudit,
     PutAccessKey,
     RevokeAccessKey,
@@ -232,6 +233,15 @@ COMMANDS: dict[str, AnyCommand] = {
     ),
     "RevokeTokens": RevokeTokens(jtis=("j",)),
     "NoteAudit": NoteAudit(),
+    "IfKeyUnchanged": IfKeyUnchanged(
+        access_key="A", changed_at_ms=5, command=DeleteObject(bucket="bucket", key="k")
+    ),
+    "IfKeyUnchanged of a former secret": IfKeyUnchanged(
+        access_key="A",
+        changed_at_ms=5,
+        is_former_secret=True,
+        command=put(InlineBody(data=b"hello")),
+    ),
     "SetProfile": SetProfile(bucket="bucket", profile=Profile(4, 2), reencodes=True),
     "CancelReencode": CancelReencode(bucket="bucket"),
     "FinishReencode": FinishReencode(job=3, kept_stripes=2),
