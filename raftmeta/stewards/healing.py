@@ -34,6 +34,7 @@ from raftmeta.stewards.rate import Rate
 from raftmeta.stewards.relocating import Relocating
 from raftmeta.stewards.repairs import Underway, plan_repairs
 from raftmeta.stewards.survey import ReadPage, Survey
+from raftmeta.stewards.turns import in_turns
 from raftmeta.stewards.useless import why_useless
 
 IDLE_S = 1.0
@@ -180,7 +181,8 @@ class Healing:
             if not rows:
                 break
             looked += len(rows)
-            for planned in (await self._seams.look_up(StripesAt(rows=tuple(rows)))).stripes:
+            page = await self._seams.look_up(StripesAt(rows=tuple(rows)))
+            async for planned in in_turns(page.stripes):
                 repairs = plan_repairs(planned, fleet, budget, underway)
                 drafts += repairs.drafts
                 if repairs.waits:

@@ -70,6 +70,8 @@ def plan_rebalance(
         return Moves()
     if fleet.shards_left(stripe) < stripe.coding.shard_count:
         return Moves()
+    if not rebalance_targets(fleet, budget, balance):
+        return Moves(waits=True)  # for all that is known: looked at again when one is free
     places = places_of(stripe, fleet, underway)
     others = [place for index, place in places.items() if index != slot.index]
     room = [
@@ -78,7 +80,7 @@ def plan_rebalance(
         if balance.lack_bytes(target.disk)
         and balance.admits(source, target.disk, stripe.shard_bytes)
     ]
-    apart = [target for target in room if _is_no_closer(target, fleet.disks[source], others)]
+    apart = _no_closer(room, fleet.disks[source], others)
     free = [target for target in apart if budget.admits(target.disk, share=REBALANCE_SHARE)]
     target = replacement(stripe.stripe, slot.index, stripe.coding, others, free)
     if target is None:
@@ -89,16 +91,29 @@ def plan_rebalance(
     return Moves(drafts=(draft,))
 
 
-def _is_no_closer(target: Target, source: FleetDisk, others: Sequence[Target]) -> bool:
-    """Whether the stripe's other shards leave as much of it apart from there as from the source."""
+def rebalance_targets(fleet: Fleet, budget: Budget, balance: Balance) -> list[Target]:
+    """Disks below their share that may get one more shard now."""
+    return [
+        target
+        for target in fleet.targets
+        if balance.lack_bytes(target.disk) and budget.admits(target.disk, share=REBALANCE_SHARE)
+    ]
+
+
+def _no_closer(
+    targets: Sequence[Target], source: FleetDisk, others: Sequence[Target]
+) -> list[Target]:
+    """Those where the stripe's other shards leave as much of it apart as at the source."""
     nodes = Counter(place.node for place in others)
     zones = Counter(place.zone for place in others)
     disks = Counter(place.disk for place in others)
-    return (
-        nodes[target.node] <= nodes[source.node]
+    return [
+        target
+        for target in targets
+        if nodes[target.node] <= nodes[source.node]
         and zones[target.zone] <= zones[source.zone]
         and disks[target.disk] <= disks[source.disk]
-    )
+    ]
 
 
 def _plan(

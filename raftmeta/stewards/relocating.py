@@ -8,10 +8,17 @@ from ossd.clock import Clock
 from raftmeta.moving import DamagedStripes, PlannedStripe, StripesOfDisk, TaskDraft, TaskInfo
 from raftmeta.stewards.balance import Balance
 from raftmeta.stewards.fleet import Budget, Fleet
-from raftmeta.stewards.moves import Moves, plan_drain, plan_rebalance, plan_spread
+from raftmeta.stewards.moves import (
+    Moves,
+    plan_drain,
+    plan_rebalance,
+    plan_spread,
+    rebalance_targets,
+)
 from raftmeta.stewards.repairs import Underway
 from raftmeta.stewards.survey import PAGE_STRIPES, ReadPage
 from raftmeta.stewards.sweep import Sweep
+from raftmeta.stewards.turns import in_turns
 
 PAGES_PER_SWEEP = 4
 FUTILE_REST_S = 300.0
@@ -52,6 +59,8 @@ class Relocating:
             self._balanced, self._sources = balance.disks, {}
         drafts: list[TaskDraft] = []
         for source in balance.sources():
+            if not rebalance_targets(fleet, budget, balance):
+                break
             sweep = self._sources.setdefault(source, self._source(source))
             plan = partial(plan_rebalance, balance=balance, source=source)
             drafts += await self._go(sweep, plan, fleet, budget, underway)
@@ -94,7 +103,7 @@ class Relocating:
             if sweep.is_resting or budget.is_spent:
                 break
             found, waits = 0, False
-            for planned in await sweep.page(self._read):
+            async for planned in in_turns(await sweep.page(self._read)):
                 moves = plan(planned, fleet, budget, underway)
                 drafts += moves.drafts
                 # What is under way is no reason to rest: it may not come to pass.

@@ -14,6 +14,7 @@ from ossd.clock import Clock
 from raftmeta.moving import DamagedStripes, PlannedStripe, StripesOfDisk, StripesPlanned
 from raftmeta.stewards.fleet import Fleet
 from raftmeta.stewards.repairs import damaged_slots, urgency
+from raftmeta.stewards.turns import in_turns
 
 PAGE_STRIPES = 500
 ROWS_MAX = 200_000
@@ -99,7 +100,7 @@ class Walk:
         while self._sources and pages < pages_max:
             source = self._sources[0]
             page = await read(source)
-            for stripe in page.stripes:
+            async for stripe in in_turns(page.stripes):
                 self._note(stripe, fleet, is_counted=self._counts(stripe, source))
             self._sources.popleft()
             if page.next_row:

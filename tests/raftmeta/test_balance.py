@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osscore.model import Profile
-from raftmeta.moving import REBALANCE
+from raftmeta.moving import REBALANCE, StripesOfDisk
+from raftmeta.stewards import fleet
 from raftmeta.stewards.relocating import FUTILE_REST_S
 from tests.raftmeta.healing_stage import GIB, Stage
 
@@ -64,6 +65,27 @@ def test_new_nodes_get_their_share_and_then_it_is_quiet(tmp_path: Path) -> None:
     stage.plan(3)
     assert stage.driver.index == before and stage.steward.state.rebalance_bytes == 0
     assert stage.driver.catalog.contradictions() == []
+
+
+def test_no_stripe_is_read_while_the_new_disks_have_enough_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leader would go over pages of stripes twice a second, and all who ask it would wait."""
+    monkeypatch.setattr(fleet, "TASKS_PER_TARGET", 8)
+    stage = stage_of(tmp_path, 100, 100, 100)
+    for _ in range(80):
+        stage.put([1, 2, 3], profile=TWO_ONE, shard_bytes=SHARD)
+    stage.add_node(100 * GIB)
+    stage.plan()
+    assert len(stage.tasks()) == 2  # a quarter of its part
+    asked: list[object] = []
+    answer = stage._answer
+    monkeypatch.setattr(
+        stage, "_answer", lambda query, kind: (asked.append(query), answer(query, kind))[1]
+    )
+    stage.plan()
+    assert not [query for query in asked if isinstance(query, StripesOfDisk)]
+    assert stage.heal() and is_even(stage)
 
 
 def test_a_larger_disk_gets_more(tmp_path: Path) -> None:
