@@ -30,6 +30,9 @@ HINT_DEADLINE_S = 20.0
 PIECE_BYTES = 512 * 1024
 """A shard is copied in pieces as the pace lets them pass: all of it in a row keeps two daemons busy
 for some milliseconds a megabyte, and whoever asks them meanwhile waits."""
+MOVE_BYTES_MIN = 256 * 1024
+"""A move of a good shard passes the pace as so many bytes at least: small ones cost requests and
+commands, not bytes, and none is urgent."""
 _NONE = -1
 
 
@@ -71,6 +74,8 @@ class Puller:
         """The shard of a task, whose bytes have passed `pace`. Raises StripeUnreadable if too few
         shards can be had."""
         sources = _Sources(peers, task.stripe)
+        if task.reason != REPAIR:
+            await pace.pass_bytes(max(0, MOVE_BYTES_MIN - task.stripe.shard_bytes))
         try:
             copied = await self._copy(task, sources, pace)
             if copied is not None:

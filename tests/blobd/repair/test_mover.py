@@ -13,7 +13,7 @@ from blobd.client import BlobClient
 from blobd.described import Described
 from blobd.repair.mover import TRY_AGAIN_S, Mover
 from blobd.repair.pace import BURST_S, Pace
-from blobd.repair.pull import Puller
+from blobd.repair.pull import MOVE_BYTES_MIN, Puller
 from osscore.digests import crc32c
 from osscore.erasure import Codec, best_codec, shard_bytes
 from osscore.errors import NotReady, StoreError
@@ -224,6 +224,24 @@ def test_a_disk_takes_so_many_bytes_a_second_and_not_more(tmp_path: Path) -> Non
         assert it.node.clock.monotonic_s() - began_s >= 40 - BURST_S
 
     told(tmp_path, story, bytes_per_s=len(SHARDS[1]) / 40)
+
+
+@pytest.mark.parametrize("reason", [DRAIN, REPAIR])
+def test_a_small_move_passes_as_a_larger_one_and_a_repair_as_it_is(
+    tmp_path: Path, reason: str
+) -> None:
+    """Else thousands of small moves a second keep everybody busy at any throttle."""
+    rate = MOVE_BYTES_MIN / 40
+
+    async def story(it: Scene) -> None:
+        await it.open_task(1, reason=reason)
+        began_s = it.node.clock.monotonic_s()
+        step = asyncio.create_task(it.mover.step())
+        await until(step.done, clock=it.node.clock)
+        took_s = it.node.clock.monotonic_s() - began_s
+        assert took_s >= 40 - BURST_S if reason == DRAIN else took_s < 20, took_s
+
+    told(tmp_path, story, bytes_per_s=rate)
 
 
 def test_a_good_shard_is_copied_from_where_it_lies(tmp_path: Path) -> None:
