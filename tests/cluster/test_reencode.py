@@ -159,7 +159,10 @@ def named_shards(store: LocalStore) -> int:
     return sum(disk["shards"] for blob in store.cluster()["blobs"] for disk in blob["disks"])
 
 
+@pytest.mark.long
 def test_a_bucket_is_encoded_anew_whatever_dies(six: LocalStore) -> None:
+    """Long: each step, and each crash between two, is also in tests/blobd/repair and
+    tests/raftmeta."""
     objects = filled(six)
     refuse_what_cannot_be(six, objects)
     six.request("PATCH", "/buckets/photos?profile=4%2B2").expect(200)

@@ -29,7 +29,7 @@ def test_slow_clients_end_well_and_stop_nobody(tmp_path: Path) -> None:
     """
     words = ["--count=40", "--bytes-per-s=500000", "--seconds=14", "--long-pause=16"]
     words += ["--large-mib=16", "--fast-mib=4", "--bodies-mib=64"]
-    words += ["--slack-ms=8000", "--small-slack-ms=1000"]
+    words += ["--slack-ms=15000", "--small-slack-ms=1000"]
     with default_ports_taken():
         done = subprocess.run(
             [sys.executable, "-m", "tests.slow", *words],

@@ -48,8 +48,10 @@ def resume(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
+@pytest.mark.long
 @pytest.mark.cluster
 def test_every_way_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
+    """Long: `test_deaths` and `test_token_deaths` kill between the requests of an upload too."""
     done = resume(tmp_path, "--size=24MiB", "--cuts=3", "--kills=1")
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
