@@ -13,7 +13,7 @@ from blobd.described import Described
 from blobd.disks import DataDisk
 from blobd.repair.pace import Pace
 from blobd.repair.peers import Peers
-from blobd.repair.pull import Puller
+from blobd.repair.pull import Pulled, Puller
 from blobd.repair.spare import take_spare
 from osscore.digests import crc32c
 from osscore.errors import StoreError
@@ -22,7 +22,7 @@ from ossd.budget import ByteBudget
 from ossd.clock import Clock
 from ossd.disk import Bytes
 from raftmeta.client import MetaClient
-from raftmeta.moving import MoveSlot, OpenTask, ReadTasks, SlotMoved, TasksRead
+from raftmeta.moving import REPAIR, MoveSlot, OpenTask, ReadTasks, SlotMoved, TasksRead
 
 IDLE_S = 1.0
 AT_ONCE = 4
@@ -70,6 +70,7 @@ class Mover:
         self._budget = budget
         self._clock = clock
         self._pace = pace
+        self._moving = asyncio.Lock()
         self._again_at_s: dict[int, float] = {}
         self.moved = Moved()
 
@@ -138,11 +139,19 @@ class Mover:
         store, crc = self._disk.writable_store, stripe.shard_crcs[task.index]
         body = await self._earlier(identity, crc)
         if body is None:
-            pulled = await self._puller.pull(task, peers, self._pace)
+            pulled = await self._pulled(task, peers)
             body = pulled.body
             self._count(len(body), pulled.read_bytes, is_copy=pulled.is_copy)
         # Also what an earlier attempt left: durable is what the store says now.
         await store.put(identity, stripe.coding, crc, body)
+
+    async def _pulled(self, task: OpenTask, peers: Peers) -> Pulled:
+        """What is moved is fetched one by one: shards whose pieces take turns would all be whole,
+        and written and synced, in the same moment."""
+        if task.reason == REPAIR:
+            return await self._puller.pull(task, peers, self._pace)
+        async with self._moving:
+            return await self._puller.pull(task, peers, self._pace)
 
     async def _earlier(self, identity: ShardIdentity, crc: int) -> Bytes | None:
         """What an attempt before a crash has stored, reread."""

@@ -271,6 +271,20 @@ def test_a_shard_is_copied_piece_by_piece_as_the_pace_allows(tmp_path: Path) -> 
     told(tmp_path, story, bytes_per_s=rate)
 
 
+def test_one_shard_is_whole_before_the_next_is_begun(tmp_path: Path) -> None:
+    """Else four of them are written and synced at once, and whoever writes then waits for all."""
+
+    async def story(it: Scene) -> None:
+        for index in range(2):
+            await it.open_task(index, reason=DRAIN)
+        step = asyncio.create_task(it.mover.step())
+        await until(step.done, clock=it.node.clock)
+        whole = [(0, 1 << 16), (1 << 16, len(SHARDS[0]) - (1 << 16))]
+        assert await step >= 1 and it.blobs.windows[:4] == 2 * whole
+
+    told(tmp_path, story, bytes_per_s=len(SHARDS[1]) / 40)
+
+
 def test_a_shard_shorter_than_it_should_be_is_rebuilt_and_told(tmp_path: Path) -> None:
     async def story(it: Scene) -> None:
         uuid, identity = it.place(1)
