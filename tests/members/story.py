@@ -117,9 +117,10 @@ class Story:
         """The process of that id."""
         return next(each for each in self.cluster.metanodes if each.name == name)
 
-    async def newcomer(self) -> Metanode:
-        """Start an empty metanode that knows one address of a living member."""
-        known = self.node(self.rng.choice(sorted(await self.counted())))
+    async def newcomer(self, *, besides: str = "") -> Metanode:
+        """Start an empty metanode that knows one address of a living member, and not `besides`:
+        with no other address it could not come in once that one is dead."""
+        known = self.node(self.rng.choice(sorted(set(await self.counted()) - {besides})))
         number = next(self.numbers)
         return await asyncio.to_thread(self.cluster.add_newcomer, number, peer=known)
 
@@ -177,7 +178,7 @@ class Story:
     async def replace_wiped(self, name: str) -> None:
         """A metanode loses its disk; an empty one of another id takes its place."""
         old = self.node(name)
-        newcomer = await self.newcomer()
+        newcomer = await self.newcomer(besides=name)
         await asyncio.to_thread(old.kill)
         last_s = time.monotonic() + SETTLED_S
         while True:
